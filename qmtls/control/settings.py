@@ -1,0 +1,91 @@
+"""Everything the control directory says, compiled: one frozen value that sessions keep for their lifetime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+from qmtls.access import AccessRules
+from qmtls.delivery.routes import Routing
+from qmtls.tls.policy import Origin, PolicyRules
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the control directory: where, what, and how to mend it."""
+
+    origin: Origin
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.what}; {self.mend}"
+
+
+class ControlError(Exception):
+    """The control directory cannot be used. `problems` has at least one entry; str() is the first."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(str(problems[0]))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A private key with its certificate chain, leaf first, from one PEM file."""
+
+    origin: Origin
+    key: PrivateKeyTypes
+    chain: tuple[x509.Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTrust:
+    """`clientca.pem` and `clientcrl.pem`: whom to believe about client certificates."""
+
+    authorities: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...] | None  # None = no clientcrl.pem
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One line of `listen` (or one option): role smtp, smtps, submission or admin, and a Twisted endpoint string."""
+
+    role: str
+    endpoint: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One snapshot. Names and defaults are those of the files (docs/control.md); times in seconds."""
+
+    control: Path
+    me: str
+    greeting: str
+    helo_host: str
+    access: AccessRules
+    tls: PolicyRules
+    routing: Routing
+    client_trust: ClientTrust | None
+    server_credential: Credential | None  # None = STARTTLS is not offered
+    client_credential: Credential | None
+    server_ciphers: str
+    client_ciphers: str
+    data_bytes: int  # 0 = no limit
+    timeout_smtpd: float
+    timeout_remote: float
+    timeout_connect: float
+    concurrency_remote: int  # connections per next hop; 0 = hold remote mail
+    concurrency_local: int
+    queue_lifetime: float
+    bounce_from: str
+    bounce_host: str
+    double_bounce_to: str
+    double_bounce_host: str
+    dns_servers: tuple[tuple[str, int], ...]  # () = the system's
+    listeners: tuple[Listener, ...]  # () = the default
+    warnings: tuple[Problem, ...] = ()  # what `qmtls check` says although the directory can be used

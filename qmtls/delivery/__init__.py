@@ -1,0 +1,1 @@
+"""What to try, when, and what the answers mean: plans, schedules, outcomes, failure reports. Pure."""

@@ -1,0 +1,25 @@
+"""Where mail for a domain goes: our own mailboxes, a route of `smtproutes`, or the MX hosts that DNS names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qmtls.tls.policy import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of `smtproutes`. `relay` "" = the MX hosts as usual; no brackets around an IP address."""
+
+    relay: str
+    port: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """`locals` in lower case; `routes` by lower-case domain, ".suffix", or "" for all the rest."""
+
+    locals: frozenset[str] = frozenset()
+    routes: Mapping[str, Route] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The adapters: the only place that knows Twisted, OpenSSL, sockets, threads, clocks and chance."""

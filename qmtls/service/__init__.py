@@ -1,0 +1,1 @@
+"""The running program: workers, relayer, reload, assembly."""

@@ -114,7 +114,8 @@ class Stage(Enum):
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
-    CONTENT = "content"
+    SENDING = "sending content"  # its end was not sent: nothing can have been accepted
+    CONTENT = "content"  # all of it was sent
     QUIT = "QUIT"
 
 

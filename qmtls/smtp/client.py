@@ -1,0 +1,394 @@
+"""The client's side of an SMTP session, without I/O (RFC 5321, pipelining by RFC 2920, STARTTLS by RFC 3207).
+
+The adapter moves octets (`receive_data`, `data_to_send`), watches the clock by `stage` and `time_limit`, and acts
+on events until `next_event` says NEED_DATA or PAUSED. The session owns the dialogue: which command may go when,
+and which reply belongs to it. Replies are matched strictly in order and judged by their first digit.
+
+Theory of a transaction. Where the server offers PIPELINING, MAIL, every RCPT and DATA go out as one group; the
+replies then walk through the states MAIL, RCPT (once per recipient) and DATA, and what was refused is remembered
+on the way. A refused MAIL decides for all recipients, whatever the replies behind it say. If no recipient is left
+and DATA was answered 354 all the same, a lone dot ends the content at once (RFC 2920 section 3.1) and the reply to
+it is of no interest. Without pipelining the same states are walked with one command each, and DATA is not sent
+for nobody.
+
+Promises: each `begin` ends in exactly one Sent or Ended with one result per recipient; a recipient is delivered
+only if its RCPT and then the whole content got a 2xx. Nothing learnt in plaintext survives STARTTLS. Octets that no
+command asked for end the session. After Ended nothing that comes is looked at. Calls that `client_states.CALLS` does
+not allow raise RuntimeError: they are faults of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from qmtls.smtp.client_states import CALLS, REPLIES, STAGES, Call, State, Step, time_limit
+from qmtls.smtp.dots import DotStuffer
+from qmtls.smtp.events import (
+    NEED_DATA,
+    PAUSED,
+    ClientEvent,
+    Ended,
+    Greeted,
+    Result,
+    SendContent,
+    Sent,
+    Signal,
+    Stage,
+    TlsGo,
+    TlsRefused,
+)
+from qmtls.smtp.outgoing import Outgoing, Unsendable, commands
+from qmtls.smtp.reply import Reply
+from qmtls.smtp.reply_parser import MalformedReply, ReplyParser
+
+__all__ = ["ClientSession", "Outgoing", "Unsendable", "time_limit"]
+
+_WORD = re.compile(r"[!-~]+")
+_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+
+
+class _Work:
+    """The transaction under way. `results` has None for a recipient that nothing was said against so far."""
+
+    __slots__ = ("at", "commands", "mail_taken", "pipelined", "results", "stuffer")
+
+    def __init__(self, commands: list[bytes], pipelined: bool) -> None:
+        self.commands = commands  # MAIL, then one RCPT per recipient
+        self.pipelined = pipelined
+        self.results: list[Result | None] = [None] * (len(commands) - 1)
+        self.at = 0  # the recipient whose reply is awaited
+        self.mail_taken = False
+        self.stuffer = DotStuffer()
+
+    @property
+    def has_takers(self) -> bool:
+        return None in self.results
+
+    def settle(self, result: Result) -> tuple[Result, ...]:
+        """The final results: `result` for all that are still open."""
+        return tuple(own or result for own in self.results)
+
+
+class ClientSession:
+    """One connection, seen from the client. `extensions` maps upper-case EHLO keywords to their parameters."""
+
+    __slots__ = (
+        "_eof",
+        "_final",
+        "_helo",
+        "_open",
+        "_out",
+        "_parser",
+        "_stage",
+        "_state",
+        "_tls",
+        "_work",
+        "extensions",
+    )
+
+    def __init__(self, helo: str) -> None:
+        """`helo` is the name that EHLO gives; ValueError if it could not stand there."""
+        if not _WORD.fullmatch(helo):
+            raise ValueError(f"not a name for EHLO: {helo!r}")
+        self.extensions: dict[str, str] = {}
+        self._helo = helo
+        self._parser = ReplyParser()
+        self._out: list[bytes] = []
+        self._state = State.GREETING
+        self._stage = Stage.GREETING  # kept for what is said after the end
+        self._work: _Work | None = None
+        self._open = False  # the server may still hold a transaction: RSET must go before the next MAIL
+        self._tls = False
+        self._eof = False
+        self._final: Ended | None = None  # made outside next_event, to be given by it
+
+    # ------------------------------------------------------------ what the adapter asks
+
+    @property
+    def stage(self) -> Stage:
+        """What we wait for; `time_limit` of it is how long."""
+        return STAGES.get(self._state, self._stage)
+
+    @property
+    def ready(self) -> bool:
+        """True if `begin` may be called."""
+        return self._state is State.READY and not self._eof and not self._parser.pending
+
+    def data_to_send(self) -> bytes:
+        """Everything queued since the last call, for one write."""
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    # ------------------------------------------------------------ what the adapter tells
+
+    def receive_data(self, data: bytes) -> None:
+        """Only stores; call `next_event` until it has nothing to say before giving more."""
+        if self._state is not State.ENDED:
+            self._parser.feed(data)
+
+    def receive_eof(self) -> None:
+        """The peer closed: replies that came before still count, then Ended."""
+        self._eof = True
+
+    def give_up(self, why: str) -> None:
+        """The adapter will not go on ("timed out"): Ended at once. Harmless when the session is over."""
+        if self._state is not State.ENDED:
+            self._final = self._end(why)
+
+    def start_tls(self) -> None:
+        """Asks for TLS: TlsGo, TlsRefused or Ended follows."""
+        if self._tls:
+            raise RuntimeError("start_tls is not possible inside TLS")
+        state = self._allow(Call.START_TLS)
+        if self._parser.pending:
+            self._final = self._end("unexpected octets before STARTTLS")
+            return
+        self._state = state
+        self._out.append(b"STARTTLS\r\n")
+
+    def tls_established(self) -> None:
+        """The handshake is done and its verdict good: everything begins again with EHLO (RFC 3207 section 4.2)."""
+        state = self._allow(Call.TLS_ESTABLISHED)
+        if self._parser.pending:
+            self._final = self._end("octets injected behind STARTTLS", injected=True)
+            return
+        self._tls = True
+        self.extensions = {}
+        self._parser = ReplyParser()
+        self._say_hello(state, b"EHLO")
+
+    def begin(self, transaction: Outgoing) -> None:
+        """Starts a transaction: SendContent, Sent or Ended follows. Unsendable (a ValueError) changes nothing."""
+        state = self._allow(Call.BEGIN)
+        self._work = work = _Work(commands(transaction, self.extensions), "PIPELINING" in self.extensions)
+        if self._parser.pending:
+            # It came before anything was asked for, so it must not pass as the answer to MAIL.
+            self._final = self._end("unexpected reply")
+            return
+        if self._open:
+            state = State.RSET
+            self._out.append(b"RSET\r\n")
+        self._state = state
+        if work.pipelined:
+            self._out += work.commands
+            self._out.append(b"DATA\r\n")
+        elif state is State.MAIL:
+            self._out.append(work.commands[0])
+
+    def send_content(self, data: bytes) -> None:
+        """Octets of the content as stored, in any pieces, after SendContent."""
+        self._state = self._allow(Call.SEND_CONTENT)
+        self._out.append(self._current().stuffer.feed(data))
+
+    def end_content(self) -> None:
+        """The content is complete: Sent or Ended follows."""
+        self._state = self._allow(Call.END_CONTENT)
+        self._out.append(self._current().stuffer.end())
+
+    def quit(self) -> None:
+        """A polite end: Ended follows. Nothing happens if the session is over already."""
+        self._state = self._allow(Call.QUIT)
+        if self._state is State.QUIT:
+            self._out.append(b"QUIT\r\n")
+
+    def _allow(self, call: Call) -> State:
+        state = CALLS.get((self._state, call))
+        if state is None:
+            raise RuntimeError(f"{call.value} is not possible while {self._state.value}")
+        return state
+
+    def _current(self) -> _Work:
+        assert self._work is not None, "states from MAIL to CONTENT have a transaction"
+        return self._work
+
+    # ------------------------------------------------------------ what the peer says
+
+    def next_event(self) -> ClientEvent | Signal:
+        """The next event; NEED_DATA if more octets are needed; PAUSED during the handshake and after the end."""
+        while True:
+            if self._final is not None:
+                final, self._final = self._final, None
+                return final
+            if self._state is State.ENDED:
+                return PAUSED
+            if self._state is State.HANDSHAKE:
+                return self._wait_for_handshake()
+            try:
+                reply = self._parser.next_reply()
+            except MalformedReply as error:
+                return self._end(str(error))
+            if reply is None:
+                return self._end("connection lost") if self._eof else NEED_DATA
+            event = self._take(reply)
+            if event is not None:
+                return event
+
+    def _wait_for_handshake(self) -> Ended | Signal:
+        if self._parser.pending:
+            return self._end("octets injected behind STARTTLS", injected=True)
+        return self._end("connection lost") if self._eof else PAUSED
+
+    def _take(self, reply: Reply) -> ClientEvent | None:
+        if reply.code == 421:
+            return self._end("the server ends the session", reply)
+        step = REPLIES.get((self._state, reply.code // 100))
+        if step is None:
+            # Whatever it was meant for, replies and commands no longer match: it says nothing about a recipient.
+            return self._end(f'unexpected reply "{reply}"')
+        return _STEPS[step](self, reply)
+
+    def _end(self, why: str, reply: Reply | None = None, injected: bool = False) -> Ended:
+        """Over. Recipients refused before keep their own reply, all others share what happened here."""
+        stage = self._stage = self.stage
+        work, self._work = self._work, None
+        self._state = State.ENDED
+        results: tuple[Result, ...] = ()
+        if work is not None:
+            results = work.settle(Result(stage, reply, "" if reply else why))
+        return Ended(stage, why, reply, results, injected)
+
+    # ------------------------------------------------------------ steps: greeting, TLS, end
+
+    def _say_hello(self, state: State, verb: bytes) -> None:
+        self._state = state
+        self._out.append(b"%s %s\r\n" % (verb, self._helo.encode("ascii")))
+
+    def _say_ehlo(self, reply: Reply) -> None:
+        self._say_hello(State.EHLO, b"EHLO")
+
+    def _say_helo(self, reply: Reply) -> None:
+        self._say_hello(State.HELO, b"HELO")
+
+    def _greeted(self, reply: Reply) -> Greeted:
+        if self._state is State.EHLO:
+            self.extensions = _extensions(reply.lines[1:])
+        self._state = State.READY
+        return Greeted(self.extensions, self._tls)
+
+    def _refused(self, reply: Reply) -> Ended:
+        return self._end("refused", reply)
+
+    def _tls_go(self, reply: Reply) -> ClientEvent:
+        if self._parser.pending:
+            return self._end("octets injected behind STARTTLS", injected=True)
+        self._state = State.HANDSHAKE
+        return TlsGo()
+
+    def _tls_refused(self, reply: Reply) -> TlsRefused:
+        self._state = State.READY
+        return TlsRefused(reply)
+
+    def _goodbye(self, reply: Reply) -> Ended:
+        return self._end("quit", reply)
+
+    # ------------------------------------------------------------ steps: the transaction
+
+    def _was_reset(self, reply: Reply) -> None:
+        self._open = False
+        self._state = State.MAIL
+        work = self._current()
+        if not work.pipelined:
+            self._out.append(work.commands[0])
+
+    def _mail_taken(self, reply: Reply) -> None:
+        work = self._current()
+        work.mail_taken = True
+        self._state = State.RCPT
+        if not work.pipelined:
+            self._out.append(work.commands[1])
+
+    def _mail_refused(self, reply: Reply) -> Sent | None:
+        work = self._current()
+        refused = Result(Stage.MAIL, reply)
+        if not work.pipelined:
+            return self._finish(refused)
+        work.results = [refused] * len(work.results)
+        self._state = State.RCPT
+        return None
+
+    def _rcpt_taken(self, reply: Reply) -> Sent | None:
+        return self._next_recipient()
+
+    def _rcpt_refused(self, reply: Reply) -> Sent | None:
+        work = self._current()
+        if work.mail_taken:
+            work.results[work.at] = Result(Stage.RCPT, reply)
+        return self._next_recipient()
+
+    def _next_recipient(self) -> Sent | None:
+        work = self._current()
+        work.at += 1
+        if work.at < len(work.results):
+            if not work.pipelined:
+                self._out.append(work.commands[work.at + 1])
+            return None
+        if not work.pipelined:
+            if not work.has_takers:
+                return self._finish(None)
+            self._out.append(b"DATA\r\n")
+        self._state = State.DATA
+        return None
+
+    def _go_ahead(self, reply: Reply) -> SendContent | None:
+        work = self._current()
+        if work.has_takers:
+            self._state = State.SENDING
+            return SendContent()
+        self._state = State.CONTENT
+        self._out.append(b".\r\n")
+        return None
+
+    def _data_refused(self, reply: Reply) -> Sent:
+        return self._finish(Result(Stage.DATA, reply))
+
+    def _cut_short(self, reply: Reply) -> Ended:
+        """The server lost patience before the end; what it expects next is unknown, so the session ends."""
+        return self._end("the server refused the content before its end", reply)
+
+    def _finished(self, reply: Reply) -> Sent:
+        # RFC 5321 section 4.1.1.4: whatever the reply, the transaction is over on the other side too.
+        self._current().mail_taken = False
+        return self._finish(Result(Stage.CONTENT, reply))
+
+    def _finish(self, for_open: Result | None) -> Sent:
+        """The one place where a transaction ends well enough for another to follow."""
+        work = self._current()
+        self._work = None
+        self._open = work.mail_taken
+        self._state = State.READY
+        return Sent(work.settle(for_open) if for_open else tuple(own for own in work.results if own))
+
+
+_STEPS: Mapping[Step, Callable[[ClientSession, Reply], ClientEvent | None]] = {
+    Step.SAY_EHLO: ClientSession._say_ehlo,
+    Step.SAY_HELO: ClientSession._say_helo,
+    Step.GREETED: ClientSession._greeted,
+    Step.REFUSED: ClientSession._refused,
+    Step.TLS_GO: ClientSession._tls_go,
+    Step.TLS_REFUSED: ClientSession._tls_refused,
+    Step.WAS_RESET: ClientSession._was_reset,
+    Step.MAIL_TAKEN: ClientSession._mail_taken,
+    Step.MAIL_REFUSED: ClientSession._mail_refused,
+    Step.RCPT_TAKEN: ClientSession._rcpt_taken,
+    Step.RCPT_REFUSED: ClientSession._rcpt_refused,
+    Step.GO_AHEAD: ClientSession._go_ahead,
+    Step.DATA_REFUSED: ClientSession._data_refused,
+    Step.CUT_SHORT: ClientSession._cut_short,
+    Step.FINISHED: ClientSession._finished,
+    Step.GOODBYE: ClientSession._goodbye,
+}
+
+
+def _extensions(lines: tuple[str, ...]) -> dict[str, str]:
+    """RFC 5321 section 4.1.1.1: keywords in any case. Lines that are none (the old "AUTH=LOGIN") are passed over."""
+    extensions: dict[str, str] = {}
+    for line in lines:
+        keyword, _, parameters = line.partition(" ")
+        if _KEYWORD.fullmatch(keyword):
+            extensions.setdefault(keyword.upper(), parameters.strip())
+    return extensions

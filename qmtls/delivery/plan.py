@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from qmtls.delivery.routes import Routing
+from qmtls.smtp.envelope import Envelope
+
+# RFC 5321 section 4.5.3.1.8: every server takes this many in one transaction.
+MAX_RECIPIENTS_PER_JOB = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +37,50 @@ class Job:
 
     next_hop: NextHop
     recipients: tuple[int, ...]
+
+
+def jobs(envelope: Envelope, pending: Sequence[int], routing: Routing) -> tuple[Job, ...]:
+    """One job per next hop for the recipients `pending` (indices), in the order in which the hops first appear.
+
+    A recipient is in exactly one job; no job has more than MAX_RECIPIENTS_PER_JOB of them.
+    """
+    by_domain: dict[str, list[int]] = {}
+    for index in pending:
+        by_domain.setdefault(envelope.recipients[index].address.host, []).append(index)
+    made: list[Job] = []
+    for domain, indices in by_domain.items():
+        hop = next_hop(domain, routing)
+        made.extend(
+            Job(hop, tuple(indices[start : start + MAX_RECIPIENTS_PER_JOB]))
+            for start in range(0, len(indices), MAX_RECIPIENTS_PER_JOB)
+        )
+    return tuple(made)
+
+
+def next_hop(domain: str, routing: Routing) -> NextHop:
+    """Where mail for `domain` (lower case) goes: a mailbox here, a route, or else what the domain itself says.
+
+    Mail without a domain is for the postmaster here (RFC 5321 section 4.5.1). Routes also catch address literals, as in
+    qmail; for others the connector asks `literal_address`.
+    """
+    if not domain or domain in routing.locals:
+        return NextHop(domain, local=True)
+    route = routing.route_for(domain)
+    if route is not None and route.relay:
+        return NextHop(domain, route.relay, route.port)
+    return NextHop(domain)
+
+
+def literal_address(domain: str) -> str:
+    """The IP address of an address literal (RFC 5321 section 4.1.3: "[192.0.2.1]", "[IPv6:2001:db8::1]"), else ""."""
+    if not (domain.startswith("[") and domain.endswith("]")):
+        return ""
+    text = domain[1:-1]
+    tagged = text[:5].lower() == "ipv6:"
+    try:
+        address = ip_address(text[5:] if tagged else text)
+    except ValueError:
+        return ""
+    if isinstance(address, IPv6Address) and (not tagged or address.scope_id is not None):
+        return ""
+    return "" if tagged and address.version == 4 else address.compressed

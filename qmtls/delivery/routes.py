@@ -23,3 +23,16 @@ class Routing:
 
     locals: frozenset[str] = frozenset()
     routes: Mapping[str, Route] = field(default_factory=dict)
+
+    def route_for(self, domain: str) -> Route | None:
+        """The line that holds for `domain` (lower case), searched as qmail-remote does: the whole name, then
+        each suffix that begins with a dot, then the line for all the rest. None: no line does."""
+        routes = self.routes
+        if not routes:
+            return None
+        found = routes.get(domain)
+        dot = domain.find(".")
+        while found is None and dot >= 0:
+            found = routes.get(domain[dot:])
+            dot = domain.find(".", dot + 1)
+        return routes.get("") if found is None else found

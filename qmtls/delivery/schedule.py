@@ -1,0 +1,26 @@
+"""When a message is tried again: qmail's schedule, stretched a little so that mail that failed together parts."""
+
+from __future__ import annotations
+
+from math import isqrt
+
+# qmail-send's chanskip for remote mail: attempt n (from 0) comes at 400 n^2 seconds of age.
+SKIP = 20
+# The longest stretch, as a part of the wait.
+JITTER = 0.1
+
+
+def next_due(arrived: float, now: float, chance: float) -> float:
+    """Unix seconds of the next attempt, always later than `now`. `chance` in 0..1 picks the stretch.
+
+    qmail: next = birth + (floor(sqrt(age)) + 20)^2. It is counted from now, so that a clock that was set
+    back by a year costs 400 seconds and not a year.
+    """
+    age = max(0.0, now - arrived)
+    wait = (isqrt(int(age)) + SKIP) ** 2 - age
+    return now + wait * (1.0 + JITTER * chance)
+
+
+def expired(arrived: float, now: float, lifetime: float) -> bool:
+    """True if the attempt made at `now` is the last: what it defers has failed (qmail's queuelifetime)."""
+    return now - arrived > lifetime

@@ -1,0 +1,141 @@
+"""Which bins of the queue are ours: found under HOME/queue, held by a lock on their `owner` file.
+
+The lock is fcntl's: it goes when the process ends, however that happens, and on a cluster file system when the
+host does. A process also loses it by closing any descriptor of the file, so `owner` is opened here only, once
+per bin. Locks are not inherited: take bins after the process has forked, and one `Bins` per process.
+
+A worker receives into one bin of its own and adopts what dead workers left, so that no mail waits for a
+process that will not come back. Empty bins are not adopted: they are for the next worker.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from qmtls.spool.api import SpoolError
+from qmtls.spool.bins import INJECT, OWNER, is_bin, is_numbered
+from qmtls.spool.files import DIRECTORY_MODE, FILE_MODE, trouble
+from qmtls.spool.maildir import MaildirSpool
+
+INJECT_TMP_AGE = 86_400.0  # seconds that a process may take to add one message
+_BUSY = frozenset({errno.EAGAIN, errno.EACCES})
+
+
+class Bins:
+    """The bins of one process under the directory `queue`, which is made if absent."""
+
+    def __init__(self, queue: Path, now: Callable[[], float] = time.time) -> None:
+        self._queue = queue
+        self._now = now
+        self._locks: dict[str, int] = {}
+        self._spools: dict[str, MaildirSpool] = {}
+        self._strange: set[str] = set()
+        self.warnings: list[str] = []  # names in the queue directory that are no bins, each once
+
+    def acquire_own(self) -> MaildirSpool:
+        """The first numbered bin that nobody holds, or a new one. SpoolError."""
+        numbers = sorted(int(name) for name in self._names() if is_numbered(name))
+        for number in numbers:
+            spool = self._take(str(number))
+            if spool is not None:
+                return spool
+        number = numbers[-1] if numbers else 0
+        while True:
+            number += 1
+            spool = self._take(str(number))  # None: another worker made it in the same moment
+            if spool is not None:
+                return spool
+
+    def adopt(self) -> list[MaildirSpool]:
+        """Bins with mail that nobody holds any more, and `inject`: those that became ours by this call. SpoolError."""
+        adopted = []
+        for name in (INJECT, *self._names()):
+            if name not in self._locks and (name == INJECT or self._has_mail(name)):
+                spool = self._take(name)
+                if spool is not None:
+                    adopted.append(spool)
+        return adopted
+
+    def release(self, spool: MaildirSpool) -> None:
+        """Gives one bin back; whoever notices takes it."""
+        fd = self._locks.pop(spool.name, -1)
+        if fd >= 0:
+            del self._spools[spool.name]
+            spool.close()
+            os.close(fd)
+
+    def release_all(self) -> None:
+        """Gives everything back, at the end."""
+        for spool in tuple(self._spools.values()):
+            self.release(spool)
+
+    def _names(self) -> Iterator[str]:
+        try:
+            self._queue.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            names = sorted(entry.name for entry in self._queue.iterdir())
+        except OSError as error:
+            raise trouble(f"list {self._queue}", error) from error
+        for name in names:
+            if is_bin(name) and (self._queue / name).is_dir():
+                yield name
+            elif name not in self._strange:
+                self._strange.add(name)
+                self.warnings.append(f"{self._queue / name}: not a bin of the queue; left alone")
+
+    def _has_mail(self, name: str) -> bool:
+        for part in ("new", "cur"):
+            try:
+                with os.scandir(self._queue / name / part) as entries:
+                    if next(entries, None) is not None:
+                        return True
+            except OSError:  # no bin yet, or one whose owner says what is wrong with it
+                continue
+        return False
+
+    def _take(self, name: str) -> MaildirSpool | None:
+        """The bin, made if absent, locked and cleared up; None if another process has it. SpoolError."""
+        if name in self._locks:
+            return None
+        path = self._queue / name
+        fd = _lock(path / OWNER)
+        if fd is None:
+            return None
+        try:
+            spool = MaildirSpool(path)
+            try:
+                spool.prepare(self._now() - INJECT_TMP_AGE if name == INJECT else None)
+            except SpoolError:
+                spool.close()
+                raise
+        except SpoolError:
+            os.close(fd)
+            raise
+        self._locks[name] = fd
+        self._spools[name] = spool
+        return spool
+
+
+def _lock(owner: Path) -> int | None:
+    """A descriptor of `owner` that holds its lock and says who we are; None if another process holds it."""
+    try:
+        owner.parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        fd = os.open(owner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    except OSError as error:
+        raise trouble(f"open {owner}", error) from error
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        text = f"{socket.gethostname()} {os.getpid()}\n".encode("ascii", "replace")
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text, 0)
+    except OSError as error:
+        os.close(fd)
+        if error.errno in _BUSY:
+            return None
+        raise trouble(f"lock {owner}", error) from error
+    return fd

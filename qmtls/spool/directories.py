@@ -1,0 +1,97 @@
+"""The directories of one bin: made, opened for syncing, and where a message's file is by now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qmtls.spool.api import NotInSpool
+from qmtls.spool.content import unreadable
+from qmtls.spool.files import Files, sync_directory, trouble
+from qmtls.spool.record import is_id
+
+
+class Directories:
+    """`tmp`, `new`, `cur`, `log` are paths that end in a slash; `new_fd`, `cur_fd`, `log_fd` serve to sync them."""
+
+    __slots__ = ("cur", "cur_fd", "files", "log", "log_fd", "new", "new_fd", "path", "tmp")
+
+    def __init__(self, path: Path, files: Files) -> None:
+        """Makes what is missing of the bin (and of the queue directory above it) and makes it last. SpoolError."""
+        self.path = path
+        self.files = files
+        self.tmp, self.new, self.cur, self.log = (f"{path}/{name}/" for name in ("tmp", "new", "cur", "log"))
+        self.new_fd = self.cur_fd = self.log_fd = -1
+        try:
+            self._make()
+            self.new_fd = files.open_directory(self.new)
+            self.cur_fd = files.open_directory(self.cur)
+            self.log_fd = files.open_directory(self.log)
+        except OSError as error:
+            self.close()
+            raise trouble(f"open bin {path}", error) from error
+
+    def _make(self) -> None:
+        queue = self.path.parent
+        for directory in (str(queue), str(self.path), self.tmp, self.new, self.cur, self.log):
+            self._make_one(directory)
+        # Synced even if they were there: whoever made them may have been killed before it did so.
+        sync_directory(self.files, str(self.path))
+        sync_directory(self.files, str(queue))
+        try:
+            sync_directory(self.files, str(queue.parent))
+        except PermissionError:  # not ours to read: then whoever made the queue there saw to it
+            pass
+
+    def _make_one(self, path: str) -> None:
+        if self.files.exists(path):
+            return
+        try:
+            self.files.make_directory(path)
+        except FileExistsError:  # another process was faster
+            pass
+
+    def close(self) -> None:
+        """Gives the descriptors back."""
+        descriptors = (self.new_fd, self.cur_fd, self.log_fd)
+        self.new_fd = self.cur_fd = self.log_fd = -1
+        for fd in descriptors:
+            if fd >= 0:
+                self.files.close(fd)
+
+    def open_message(self, id: str) -> int:
+        """The message's file, for reading. NotInSpool, Malformed, or SpoolError."""
+        if is_id(id):
+            for path in (self.new + id, self.cur + id):  # in this order: it moves from new to cur, never back
+                try:
+                    return self.files.open(path)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise unreadable(f"open {path}", error) from error
+        raise NotInSpool(id)
+
+    def has(self, id: str) -> bool:
+        """True if there is a message of that id. OSError."""
+        return is_id(id) and (self.files.exists(self.new + id) or self.files.exists(self.cur + id))
+
+    def unlink_message(self, id: str) -> bool:
+        """True: it is gone. False: the disk did not let us."""
+        for path in (self.new + id, self.cur + id):
+            try:
+                self.files.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+            return True
+        return True
+
+    def unlink(self, path: str) -> bool:
+        """Gone afterwards, or never there: True. False: the disk did not let us."""
+        try:
+            self.files.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        return True

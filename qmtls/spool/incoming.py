@@ -1,0 +1,125 @@
+"""A message being received into a maildir bin.
+
+Octets are gathered in memory. A small message touches the disk in its commit only, with one write; a big one
+moves to `tmp` in portions, under a head whose size is put in at the end.
+
+`abort` may come at any moment (the client is gone) while another thread writes or commits. Whoever takes the one
+token in `_token` may touch the file; taking it is a single operation of the interpreter, so nobody else does.
+An abort that finds it taken leaves its wish in `_unwanted`: `flush` then clears up, a commit goes through.
+"""
+
+from __future__ import annotations
+
+from qmtls.smtp.envelope import Envelope
+from qmtls.spool.api import Malformed, SpoolError
+from qmtls.spool.files import Files, trouble
+from qmtls.spool.record import SIZE_OFFSET, UNFINISHED, encode_envelope, encode_size
+
+FLUSH_AT = 256 * 1024  # octets in memory per message being received
+
+
+class MaildirIncoming:
+    """Made by MaildirSpool.begin, finished by MaildirSpool.commit."""
+
+    __slots__ = (
+        "_created",
+        "_envelope",
+        "_fd",
+        "_files",
+        "_gathered",
+        "_parts",
+        "_path",
+        "_token",
+        "_unwanted",
+        "id",
+        "size",
+    )
+
+    def __init__(self, files: Files, path: str, id: str, envelope: Envelope) -> None:
+        self.id = id
+        self.size = 0
+        self._files = files
+        self._path = path  # in tmp
+        self._envelope = envelope
+        self._parts: list[bytes] = []
+        self._gathered = 0
+        self._fd = -1
+        self._created = False
+        self._token = [True]
+        self._unwanted = False
+
+    def write(self, data: bytes) -> bool:
+        self._parts.append(data)
+        self.size += len(data)
+        self._gathered += len(data)
+        return self._gathered >= FLUSH_AT
+
+    def flush(self) -> None:
+        if not self._take():
+            raise SpoolError(f"{self.id} was given up")
+        self._write_out(UNFINISHED)
+        self._token.append(True)
+        if self._unwanted and self._take():
+            self.discard()
+
+    def abort(self) -> None:
+        self._unwanted = True
+        if self._take():
+            self.discard()
+
+    # ------------------------------------------------ for MaildirSpool.commit, which holds the token from here on
+
+    def finish(self) -> None:
+        """All octets are with the system, and the disk has begun to write them. SpoolError leaves nothing behind."""
+        if not self._take():
+            raise SpoolError(f"{self.id} was given up")
+        self._write_out(self.size)
+
+    def sync_and_close(self) -> None:
+        """OSError; the file is closed in any case."""
+        self._files.sync(self._fd)
+        fd, self._fd = self._fd, -1
+        self._files.close(fd)
+
+    def discard(self) -> None:
+        """Closes and unlinks as far as that is possible: what stays in tmp goes at the next start."""
+        self._parts = []
+        fd, self._fd = self._fd, -1
+        try:
+            if fd >= 0:
+                self._files.close(fd)
+        except OSError:
+            pass
+        try:
+            if self._created:
+                self._files.unlink(self._path)
+        except OSError:
+            pass
+
+    def _take(self) -> bool:
+        try:
+            self._token.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _write_out(self, size: int) -> None:
+        """Hands everything gathered to the system, under a head with this size. SpoolError leaves nothing behind."""
+        files, parts = self._files, self._parts
+        try:
+            if not self._created:
+                parts.insert(0, encode_envelope(self._envelope, size))
+                self._fd = files.create(self._path)
+                self._created = True
+            elif size != UNFINISHED:
+                files.patch(self._fd, encode_size(size), SIZE_OFFSET)
+            if parts:
+                files.write(self._fd, parts)
+            files.start_writing(self._fd)
+        except OSError as error:
+            self.discard()
+            raise trouble(f"write {self._path}", error) from error
+        except Malformed as error:
+            raise SpoolError(str(error)) from error
+        self._parts = []
+        self._gathered = 0

@@ -1,0 +1,92 @@
+"""What is in a bin: the listing from names and times only, and the clearing up that its owner does at the start."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+from qmtls.spool.api import Waiting
+from qmtls.spool.directories import Directories
+from qmtls.spool.files import trouble
+from qmtls.spool.record import is_id
+
+# A held message's mtime lies in the first day of 1970, where no due time is. The far future would not do:
+# file systems with 32-bit times cut it, and in 2038 the cut value is a due time like any other.
+HELD_MTIME = 1.0
+FIRST_DUE = 86_400.0
+LAST_DUE = float(2**31 - 1)  # what the poorest file system can keep
+FOREIGN_LIMIT = 1000  # names kept for the log
+
+
+def scan(bin: Directories, foreign: list[str]) -> Iterator[Waiting]:
+    """Every message. Names that are not ours go to `foreign`, with the reason. SpoolError."""
+    try:
+        for entry in bin.files.entries(bin.new):
+            if _is_message(entry, "new", foreign):
+                yield Waiting(entry.name, 0.0)
+        for entry in bin.files.entries(bin.cur):
+            id = _unmarked(bin, entry)
+            if not id and not _is_message(entry, "cur", foreign):
+                continue
+            mtime = _mtime(entry)
+            if mtime == math.inf:
+                continue
+            held = mtime < FIRST_DUE
+            yield Waiting(id or entry.name, 0.0 if held else mtime, held)
+    except OSError as error:
+        raise trouble(f"list bin {bin.path}", error) from error
+
+
+def _is_message(entry: os.DirEntry[str], where: str, foreign: list[str]) -> bool:
+    if not is_id(entry.name):
+        reason = "not a queue file's name"
+    elif not entry.is_file(follow_symlinks=False):
+        reason = "not a regular file"
+    else:
+        return True
+    if len(foreign) < FOREIGN_LIMIT:
+        foreign.append(f"{where}/{entry.name}: {reason}")
+    return False
+
+
+def _unmarked(bin: Directories, entry: os.DirEntry[str]) -> str:
+    """The id of a message that a mail reader looked at and renamed to ID:2,FLAGS: it gets its name back. Else ""."""
+    id, mark, _ = entry.name.partition(":2,")
+    if not mark or not is_id(id) or not entry.is_file(follow_symlinks=False) or bin.files.exists(bin.cur + id):
+        return ""
+    _mtime(entry)  # the entry keeps what it read under the old name
+    try:
+        bin.files.rename(entry.path, bin.cur + id)
+    except OSError:  # it is named as foreign then
+        return ""
+    return id
+
+
+def _mtime(entry: os.DirEntry[str]) -> float:
+    """Endless for a file that was moved on meanwhile."""
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
+def clear_up(bin: Directories, tmp_before: float | None) -> None:
+    """Removes what was never accepted from tmp, and the logs of finished messages. SpoolError.
+
+    `tmp_before`: only files in tmp that were last written before this time.
+    """
+    try:
+        for entry in bin.files.entries(bin.tmp):
+            if entry.is_dir(follow_symlinks=False):
+                continue
+            if tmp_before is None or _mtime(entry) < tmp_before:
+                bin.unlink(entry.path)
+        logs = {entry.name for entry in bin.files.entries(bin.log) if is_id(entry.name)}
+        if logs:
+            for directory in (bin.new, bin.cur):
+                logs.difference_update(entry.name.partition(":")[0] for entry in bin.files.entries(directory))
+        for id in logs:
+            bin.unlink(bin.log + id)
+    except OSError as error:
+        raise trouble(f"clear up bin {bin.path}", error) from error

@@ -1,0 +1,154 @@
+"""One bin of the queue as a Maildir: tmp/ new/ cur/, and log/ beside them (docs/queue.md has the table).
+
+Promises: `commit` reports a message as stored only after its file and then its name in `new` are synced; a
+crash between any two operations leaves a state of the table; a recipient that `record` confirmed as done
+is done after any crash. On failure of the disk: SpoolError, and as little as possible left behind. If the
+last sync of a commit fails, its files are taken back; where that fails too, a message may arrive twice.
+
+Next to nothing is remembered in memory, so other processes may hold, retry or remove messages in the same
+bin. The locks that give a bin to one owner are `net.bins`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from qmtls.smtp.envelope import Envelope
+from qmtls.spool import filing, listing
+from qmtls.spool.api import Attempt, Content, Filing, Incoming, Malformed, SpoolError, Waiting
+from qmtls.spool.content import FileContent, StoredContent, read_head, unreadable
+from qmtls.spool.directories import Directories
+from qmtls.spool.files import Files, OsFiles, trouble
+from qmtls.spool.history import LOG_LIMIT, decode_history
+from qmtls.spool.incoming import MaildirIncoming
+from qmtls.spool.record import is_id
+
+
+class MaildirSpool:
+    """See api.Spool for the methods without a docstring."""
+
+    def __init__(self, path: Path, files: Files | None = None) -> None:
+        """Makes what is missing of the bin. SpoolError."""
+        self.name = path.name
+        self.path = path
+        self._files = files or OsFiles()
+        self._bin = Directories(path, self._files)
+        self._foreign: list[str] = []
+        # Finished, but the disk did not let their files go: never listed again, or they would be sent for ever.
+        self._finished: set[str] = set()
+
+    def prepare(self, tmp_before: float | None = None) -> None:
+        """For the owner at its start: clears up what a crash left. SpoolError.
+
+        `tmp_before` (Unix seconds) spares younger files in tmp, in bins that others receive into.
+        """
+        listing.clear_up(self._bin, tmp_before)
+
+    def close(self) -> None:
+        """Gives the bin's descriptors back; the spool cannot be used afterwards."""
+        self._bin.close()
+
+    # ---------------------------------------------------------------- receiving
+
+    def begin(self, id: str, envelope: Envelope) -> Incoming:
+        if not is_id(id):
+            raise ValueError(f"not a queue id: {id!r}")
+        return MaildirIncoming(self._files, self._bin.tmp + id, id, envelope)
+
+    def commit(self, batch: Sequence[Incoming]) -> list[SpoolError | None]:
+        results: list[SpoolError | None] = [None] * len(batch)
+        written: list[tuple[int, MaildirIncoming]] = []
+        for n, incoming in enumerate(batch):
+            assert isinstance(incoming, MaildirIncoming)
+            try:
+                incoming.finish()
+                written.append((n, incoming))
+            except SpoolError as error:
+                results[n] = error
+        renamed: list[int] = []
+        for n, incoming in written:
+            try:
+                incoming.sync_and_close()
+                self._files.rename(self._bin.tmp + incoming.id, self._bin.new + incoming.id)
+                renamed.append(n)
+            except OSError as error:
+                incoming.discard()
+                results[n] = trouble(f"store {incoming.id}", error)
+        try:
+            if renamed:
+                self._files.sync(self._bin.new_fd)
+        except OSError as error:
+            for n in renamed:
+                self._bin.unlink(self._bin.new + batch[n].id)
+                results[n] = trouble("sync new", error)
+        return results
+
+    # ---------------------------------------------------------------- reading
+
+    def scan(self) -> Iterator[Waiting]:
+        """A message that moves meanwhile may come twice; the later one is right."""
+        self._foreign = []
+        for waiting in listing.scan(self._bin, self._foreign):
+            if waiting.id not in self._finished:
+                yield waiting
+
+    def foreign(self) -> Iterable[str]:
+        return tuple(self._foreign)
+
+    def envelope(self, id: str) -> Envelope:
+        fd = self._bin.open_message(id)
+        try:
+            return read_head(self._files, fd)[0].envelope
+        finally:
+            self._files.close(fd)
+
+    def content(self, id: str) -> Content:
+        fd = self._bin.open_message(id)
+        try:
+            head, read = read_head(self._files, fd)
+        finally:
+            self._files.close(fd)
+        if len(read) == head.length + head.size:
+            return StoredContent(read[head.length :])
+        return FileContent(self._files, lambda: self._bin.open_message(id), head)
+
+    def history(self, id: str) -> tuple[Attempt, ...]:
+        if not is_id(id):
+            return ()
+        try:
+            fd = self._files.open(self._bin.log + id)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise unreadable(f"open log/{id}", error) from error
+        try:
+            log = bytearray()
+            while len(log) <= LOG_LIMIT and (more := self._files.read(fd, LOG_LIMIT, len(log))):
+                log += more
+        except OSError as error:
+            raise unreadable(f"read log/{id}", error) from error
+        finally:
+            self._files.close(fd)
+        if len(log) > LOG_LIMIT:
+            raise Malformed(f"log/{id}: longer than {LOG_LIMIT} octets")
+        return decode_history(bytes(log))
+
+    # ---------------------------------------------------------------- filing
+
+    def record(self, batch: Sequence[Filing]) -> list[SpoolError | None]:
+        """A message that is gone needs no record: None, and nothing is written."""
+        return filing.record(self._bin, batch)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """SpoolError names those whose files could not be unlinked; they are not listed again by this process."""
+        self._finished.update(id for id in ids if is_id(id))
+        stuck = []
+        for id in tuple(self._finished):
+            # The log goes last: a message without its log would be sent again to recipients that are done.
+            if not self._bin.unlink_message(id):
+                stuck.append(id)
+            elif self._bin.unlink(self._bin.log + id):
+                self._finished.discard(id)
+        if stuck:
+            raise SpoolError(f"cannot unlink: {' '.join(stuck[:10])}")

@@ -1,0 +1,219 @@
+"""The control directory compiled to one frozen Settings, or refused with everything that is wrong with it.
+
+All files are read, problems are collected, and only then is it decided: so one run of `qmtls check` shows them all, and
+a reload takes the new state as a whole or not at all. Pin files are the exception: a bad one makes mail for its name
+wait and nothing else. No clock is read here: what depends on the date is said by `describe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from qmtls.access import AccessRules
+from qmtls.control.lists import BadValueError, Content, ControlFiles, quote
+from qmtls.control.pem import load_authorities, load_credential, load_crls
+from qmtls.control.pins import read_host_files
+from qmtls.control.policies import read_default, read_policy_lines
+from qmtls.control.rights import read_access
+from qmtls.control.routes import read_routing
+from qmtls.control.settings import ClientTrust, ControlError, Listener, Problem, Settings
+from qmtls.control.values import (
+    cipher_list,
+    greeting,
+    host,
+    host_and_port,
+    host_or_literal,
+    local_part,
+    number,
+)
+from qmtls.tls.names import is_ip
+from qmtls.tls.policy import Origin, PolicyRules
+
+DAY = 86400
+DNS_PORT = 53
+DEFAULT_CIPHERS = "DEFAULT"
+ROLES = ("smtp", "smtps", "submission", "admin")
+
+# file: default, least, most. Defaults are qmail's; the upper bounds only catch slips of the hand.
+NUMBERS = {
+    "databytes": (0, 0, 1 << 40),
+    "timeoutsmtpd": (1200, 1, DAY),
+    "timeoutremote": (1200, 1, DAY),
+    "timeoutconnect": (60, 1, DAY),
+    "concurrencyremote": (20, 0, 10_000),
+    "concurrencylocal": (10, 0, 10_000),
+    "queuelifetime": (604_800, 0, 366 * DAY),
+}
+
+# Files of qmail's or of later versions that this one does not read. Where leaving one out could let through what it
+# forbids, or send mail that is then refused for good, it ends the load; else it is a warning.
+UNUSED = ("virtualdomains", "percenthack", "envnoathost", "tlsrpt", "authroutes")
+UNUSED_DIRECTORIES = ("servercerts",)
+REFUSED = ("tlssenders",)
+REFUSED_DIRECTORIES = ("clientcerts",)
+
+T = TypeVar("T")
+
+
+def compile_control(control: Path, *, home: Path | None = None) -> Settings:
+    """Reads the directory. Raises ControlError with every problem found. With `home` mailboxes are looked at too."""
+    files = ControlFiles(control)
+    if not control.is_dir():
+        mend = "make one with `qmtls init`, or name the right one with --control"
+        raise ControlError((Problem(Origin(str(control)), "is no directory that can be read", mend),))
+    me = _me(files)
+    access = read_access(files, me)
+    count = _numbers(files)
+    _note_unused(files)
+    _note_mailboxes(files, access, home)
+    return Settings(
+        control=control,
+        me=me,
+        greeting=_single(files, "smtpgreeting", greeting, me),
+        helo_host=_single(files, "helohost", host_or_literal, me),
+        access=access,
+        tls=_policy_rules(files),
+        routing=read_routing(files, access.locals),
+        client_trust=_client_trust(files, access),
+        server_credential=_pem(files, "servercert.pem", load_credential),
+        client_credential=_pem(files, "clientcert.pem", load_credential),
+        server_ciphers=_ciphers(files, "tlsserverciphers"),
+        client_ciphers=_ciphers(files, "tlsclientciphers"),
+        data_bytes=count["databytes"],
+        timeout_smtpd=float(count["timeoutsmtpd"]),
+        timeout_remote=float(count["timeoutremote"]),
+        timeout_connect=float(count["timeoutconnect"]),
+        concurrency_remote=count["concurrencyremote"],
+        concurrency_local=count["concurrencylocal"],
+        queue_lifetime=float(count["queuelifetime"]),
+        bounce_from=_single(files, "bouncefrom", local_part, "MAILER-DAEMON"),
+        bounce_host=_single(files, "bouncehost", host, me),
+        double_bounce_to=_single(files, "doublebounceto", local_part, "postmaster"),
+        double_bounce_host=_single(files, "doublebouncehost", host, me),
+        dns_servers=_dns_servers(files),
+        listeners=_listeners(files),
+        warnings=files.finish(),  # evaluated last: everything has been read, and a problem ends it here
+    )
+
+
+def _single(files: ControlFiles, name: str, parse: Callable[[str], T], default: T) -> T:
+    """The value of a single-value file; `default` if it is missing, or bad (then a problem is recorded)."""
+    line = files.first_line(name)
+    if line is not None:
+        with files.collecting(line.origin):
+            return parse(line.text)
+    return default
+
+
+def _me(files: ControlFiles) -> str:
+    before = len(files.problems)
+    me = _single(files, "me", host, "")
+    if not me and len(files.problems) == before:
+        files.problem(files.origin("me"), "does not exist", "write this host's full name into it, in one line")
+    return me or "localhost"  # only so that the other files can be read for their problems
+
+
+def _numbers(files: ControlFiles) -> dict[str, int]:
+    def bounded(least: int, most: int) -> Callable[[str], int]:
+        return lambda text: number(text, least, most)
+
+    return {name: _single(files, name, bounded(a, z), default) for name, (default, a, z) in NUMBERS.items()}
+
+
+def _ciphers(files: ControlFiles, name: str) -> str:
+    words = []
+    for line in files.lines(name) or ():
+        with files.collecting(line.origin):
+            words.append(cipher_list(line.text))
+    return ":".join(words) or DEFAULT_CIPHERS
+
+
+def _pem(files: ControlFiles, name: str, load: Callable[[Content], T]) -> T | None:
+    content = files.read(name)
+    if content is not None:
+        with files.collecting(content.origin):
+            return load(content)
+    return None
+
+
+def _client_trust(files: ControlFiles, access: AccessRules) -> ClientTrust | None:
+    before = len(files.problems)
+    authorities = _pem(files, "clientca.pem", load_authorities)
+    crls = _pem(files, "clientcrl.pem", load_crls)
+    if len(files.problems) > before:
+        return None
+    if authorities is not None:
+        return ClientTrust(authorities, crls)
+    if crls is not None:
+        mend = "put the CA's certificate into clientca.pem, or remove clientcrl.pem"
+        files.problem(files.origin("clientcrl.pem"), "is of no use without clientca.pem", mend)
+    for rule in access.clients.rules:
+        if rule.kind == "email":
+            mend = "put the CA that signs the clients' certificates into control/clientca.pem"
+            files.warn(rule.origin, "an e-mail rule matches nobody without clientca.pem", mend)
+    return None
+
+
+def _policy_rules(files: ControlFiles) -> PolicyRules:
+    hosts = read_host_files(files)
+    default = read_default(files)
+    return PolicyRules(
+        default=default.policy,
+        pins=hosts.pins,
+        lines=read_policy_lines(files),
+        exhaustive=hosts.exhaustive,
+        no_tls=hosts.no_tls,
+        default_match=default.match,
+    )
+
+
+def _dns_servers(files: ControlFiles) -> tuple[tuple[str, int], ...]:
+    found = []
+    for line in files.lines("dnsserver") or ():
+        with files.collecting(line.origin):
+            address, port = host_and_port(line.text, DNS_PORT)
+            if not is_ip(address):
+                raise BadValueError(f"{quote(address)} is no IP address", "write IP or IP:port, [IPv6]:port")
+            found.append((address, port))
+    return tuple(found)
+
+
+def _listeners(files: ControlFiles) -> tuple[Listener, ...]:
+    found = []
+    for line in files.lines("listen") or ():
+        words = line.text.split(None, 1)
+        if len(words) == 2 and words[0] in ROLES:
+            found.append(Listener(words[0], words[1].strip(), line.origin))
+        else:
+            mend = "write: smtp tcp:25, with smtp, smtps, submission or admin as the first word"
+            files.problem(line.origin, f"{quote(line.text)} is no role with an endpoint", mend)
+    return tuple(found)
+
+
+def _note_unused(files: ControlFiles) -> None:
+    """Says plainly what is there and does nothing, and refuses what must not do nothing."""
+    unused = "is not used by this version"
+    for name in UNUSED:
+        if files.lines(name):
+            files.warn(files.origin(name), unused, "mail is handled as if the file were not there")
+    for name in UNUSED_DIRECTORIES:
+        if files.has_entries(name):
+            files.warn(files.origin(name), unused, "every client is shown servercert.pem")
+    for name in REFUSED:
+        if files.lines(name):
+            files.problem(
+                files.origin(name), "is not supported by this version", "remove the file if mail may do without"
+            )
+    for name in REFUSED_DIRECTORIES:
+        if files.has_entries(name):
+            mend = "use clientcert.pem for all next hops, and remove the files there"
+            files.problem(files.origin(name), "is not supported by this version", mend)
+
+
+def _note_mailboxes(files: ControlFiles, access: AccessRules, home: Path | None) -> None:
+    postmaster = home / "mail" / "postmaster" if home is not None else None
+    if postmaster is not None and access.locals and not postmaster.is_dir():
+        mend = "run: qmtls mailbox add postmaster"
+        files.warn(Origin(str(postmaster)), "does not exist: mail to postmaster is refused", mend)

@@ -1,0 +1,42 @@
+"""Has the control directory changed? Asked once a second at most, so only at names and inodes, never at content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+
+# Directories whose files count; any other directory counts by itself only (a NAME.pem that is one defers mail).
+DIRECTORIES = ("servercerts", "clientcerts", "tlshosts", "notlshosts")
+
+
+def fingerprint(control: Path) -> Hashable:
+    """Equal as long as nothing that counts has changed: names, mtime, ctime, size, inode of every file. Never raises.
+
+    The ctime is there for what leaves the mtime alone: chmod (the mend for a key that others can read), `cp -p`, a
+    file renamed over another. A link stands for what it points to. What cannot be looked at stands for its error.
+    """
+    return tuple(_directory(os.fspath(control), ""))
+
+
+def _directory(path: str, prefix: str) -> Iterator[tuple[object, ...]]:
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except (OSError, ValueError) as problem:
+        yield prefix, type(problem).__name__, getattr(problem, "errno", 0)
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.endswith("~"):
+            continue
+        yield _file(entry, prefix)
+        if not prefix and entry.name in DIRECTORIES:
+            yield from _directory(entry.path, f"{entry.name}/")
+
+
+def _file(entry: os.DirEntry[str], prefix: str) -> tuple[object, ...]:
+    name = prefix + entry.name
+    try:
+        found = entry.stat()
+    except OSError as problem:
+        return name, type(problem).__name__, problem.errno
+    return name, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

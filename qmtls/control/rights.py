@@ -1,0 +1,113 @@
+"""Who may relay, as the files say it: locals, rcpthosts, badmailfrom, relaynetworks, tlsclients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from qmtls.access import AccessRules, Network
+from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
+from qmtls.control.values import domain_or_parent, host, network, sha256_digest, spki_digest
+from qmtls.tls.clients import EMAIL, ClientRule, ClientRules
+
+# Kinds of rule that a later version knows. A rule is never read as something weaker than it says.
+_LATER_KINDS = ("dn", "san")
+
+T = TypeVar("T")
+
+
+def read_access(files: ControlFiles, me: str) -> AccessRules:
+    """Every rule about recipients. A missing rcpthosts means me and locals, never everything."""
+    local_lines = files.lines("locals")
+    locals = frozenset((me,) if local_lines is None else _each(files, local_lines, _local))
+    local_ip = files.first_line("localiphost")
+    return AccessRules(
+        locals=locals,
+        rcpt_hosts=_rcpt_hosts(files, me, locals),
+        networks=_networks(files),
+        clients=ClientRules(tuple(_each(files, files.lines("tlsclients"), client_rule))),
+        bad_mail_from=_bad_mail_from(files),
+        local_ip_host=next(iter(_each(files, [local_ip] if local_ip else None, lambda line: host(line.text))), me),
+        postmaster_host=me if me in locals else min(locals, default=""),
+    )
+
+
+def client_rule(line: Line) -> ClientRule:
+    """One line of `tlsclients`. Raises BadValueError."""
+    text = line.text
+    if any(c.isspace() for c in text):
+        rest = quote(text.strip().partition(" ")[2].strip() or text)
+        raise BadValueError(
+            f"{rest} behind a rule (a scope) is not supported by this version",
+            "write the rule alone, or remove the line",
+        )
+    kind, colon, value = text.partition(":")
+    kind = kind.lower()
+    if not colon:
+        return ClientRule("email", _email(text), line.origin, text)
+    if kind == "sha256":
+        return ClientRule(kind, sha256_digest(value).hex(), line.origin, text)
+    if kind == "spki":
+        return ClientRule(kind, spki_digest(value).hex(), line.origin, text)
+    if kind in _LATER_KINDS:
+        raise BadValueError(f"{kind}: rules are not supported by this version", "use an e-mail, sha256: or spki: rule")
+    raise BadValueError(f"{quote(kind)} is no kind of rule", "write an e-mail address, sha256:HEX or spki:BASE64")
+
+
+def _email(text: str) -> str:
+    if not EMAIL.match(text):
+        raise BadValueError(f"{quote(text)} is no e-mail address", "write an e-mail address, sha256:HEX or spki:BASE64")
+    return text.lower()
+
+
+def _each(files: ControlFiles, lines: list[Line] | None, parse: Callable[[Line], T]) -> list[T]:
+    """What the lines say; those that say nothing usable become problems."""
+    found = []
+    for line in lines or ():
+        try:
+            found.append(parse(line))
+        except BadValueError as bad:
+            files.problem(line.origin, bad.what, bad.mend)
+    return found
+
+
+def _local(line: Line) -> str:
+    if line.text.startswith("."):
+        raise BadValueError(f"{quote(line.text)} names no domain of its own", "write each local domain on its own line")
+    return _rcpt_host(line)
+
+
+def _rcpt_host(line: Line) -> str:
+    """A name, a ".parent", or an address literal as qmail's files may hold."""
+    text = line.text.lower()
+    return text if text.startswith("[") and text.endswith("]") else domain_or_parent(text)
+
+
+def _rcpt_hosts(files: ControlFiles, me: str, locals: frozenset[str]) -> frozenset[str]:
+    lines, more = files.lines("rcpthosts"), files.lines("morercpthosts")
+    if more is None and files.read("morercpthosts.cdb") is not None:
+        what = "is not read: the text file morercpthosts is, and it is missing"
+        files.problem(files.origin("morercpthosts.cdb"), what, "put the domains into morercpthosts, or remove the cdb")
+    hosts = {me} | locals if lines is None else set(_each(files, lines, _rcpt_host))
+    return frozenset(hosts.union(_each(files, more, _rcpt_host)))
+
+
+def _bad_mail_from(files: ControlFiles) -> frozenset[str]:
+    found = set()
+    for line in files.lines("badmailfrom") or ():
+        local_part, at, domain = line.text.lower().rpartition("@")
+        if not at:
+            files.warn(line.origin, f"{quote(line.text)} never matches", "write user@host or @host")
+        else:
+            found.add(f"{local_part}@{domain.rstrip('.')}")
+    return frozenset(found)
+
+
+def _networks(files: ControlFiles) -> tuple[Network, ...]:
+    def parse(line: Line) -> Network:
+        found = network(line.text)
+        if found.prefixlen == 0:
+            files.warn(line.origin, f"{found} lets everyone relay", "name the networks of your own hosts")
+        return found
+
+    return tuple(_each(files, files.lines("relaynetworks"), parse))

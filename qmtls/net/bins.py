@@ -35,6 +35,7 @@ class Bins:
         self._now = now
         self._locks: dict[str, int] = {}
         self._spools: dict[str, MaildirSpool] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
         self._strange: set[str] = set()
         self.warnings: list[str] = []  # names in the queue directory that are no bins, each once
 
@@ -61,6 +62,24 @@ class Bins:
                 if spool is not None:
                     adopted.append(spool)
         return adopted
+
+    def poked(self) -> list[MaildirSpool]:
+        """Bins into which somebody else put mail or times since the last call, by two cheap looks at each.
+
+        Adding a message changes the time of `new` (looked at in `inject` only: elsewhere we change it ourselves); who
+        changes a time or releases a message touches `owner` (spool.bins.poke).
+        """
+        return [spool for name, spool in self._spools.items() if self._changed(name)]
+
+    def _changed(self, name: str) -> bool:
+        try:
+            owner = os.stat(self._queue / name / OWNER).st_mtime_ns
+            new = os.stat(self._queue / name / "new").st_mtime_ns if name == INJECT else 0
+        except OSError:  # the next scan says what is wrong
+            return True
+        before = self._seen.get(name)
+        self._seen[name] = (owner, new)
+        return before is not None and before != (owner, new)
 
     def release(self, spool: MaildirSpool) -> None:
         """Gives one bin back; whoever notices takes it."""

@@ -82,6 +82,7 @@ class Committer:
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._errands: SimpleQueue[Callable[[], bool]] = SimpleQueue()
         self._stopping = False
+        self.on_removed: Callable[[Spool, Sequence[str]], object] = lambda spool, ids: None  # called by `back`
         # Daemons: everything acknowledged is on disk, so an interpreter that must end need not wait for them.
         Thread(target=self._commit_all, name="qmtls-commit", daemon=True).start()
         Thread(target=self._run_all, name="qmtls-disk", daemon=True).start()
@@ -205,6 +206,7 @@ class Committer:
             return
         try:
             spool.remove(ids)
+            self._back(self.on_removed, spool, ids)
         except SpoolError as error:
             self._back(partial(log.error, "finished mail stays in bin {bin}: {why}", bin=spool.name, why=str(error)))
         except Exception:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 INJECT = "inject"  # mail made on this host by `sendmail` and the like: many processes add, one owns and relays
 OWNER = "owner"  # the file in a bin that its owner keeps locked
@@ -17,3 +19,11 @@ def is_bin(name: str) -> bool:
 def is_numbered(name: str) -> bool:
     """True for a bin that a worker receives into."""
     return _NUMBERED.fullmatch(name) is not None
+
+
+def poke(bin: Path) -> None:
+    """Tells the owner of a bin to look at it again: somebody else changed a time in it."""
+    try:
+        os.utime(bin / OWNER)
+    except FileNotFoundError:  # nobody ever owned it; its first owner looks anyway
+        pass

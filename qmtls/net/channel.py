@@ -1,0 +1,254 @@
+"""The client's adapter: one Twisted protocol around one ClientSession, used as a channel for many transactions.
+
+`outbound.open_channel` makes it ready (greeting, EHLO, STARTTLS, verdict); `transact` sends one message.
+One question is outstanding at a time. Silence ends a channel: every wait has the time limit of its stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from qmtls.net.closing import cancel, close_within
+from qmtls.net.handshake import Creator, facts_of
+from qmtls.smtp.client import ClientSession, Outgoing, time_limit
+from qmtls.smtp.events import NEED_DATA, PAUSED, ClientEvent, Ended, Result, SendContent, Sent, Signal, Stage
+from qmtls.spool.api import SpoolError
+from qmtls.tls.facts import TlsFacts
+
+HANDSHAKE_SECONDS = 60.0
+WINDOW = 128 * 1024  # octets of content handed to the transport before it must have drained
+QUIT_SECONDS = 5.0
+
+OffReactor = Callable[[Callable[[], Any]], Deferred[Any]]  # runs a blocking read in a thread
+
+
+class HandshakeFailed(Exception):
+    """The TLS handshake ended without a session; str() says how."""
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class Channel(Protocol):
+    """A connection to one host. `ended` is set when it can take no more; `host` is its name for people."""
+
+    log = Logger()
+    _transport: Any
+
+    def __init__(self, clock: Any, off_reactor: OffReactor, helo: str, patience: float, host: str) -> None:
+        self.session = ClientSession(helo)
+        self.host = host
+        self.tls = ""  # summary of facts and verdict, for log and trace
+        self.ended: Ended | None = None
+        self.on_idle_end: Any = None  # called when the peer ends an idle channel
+        self._clock = clock
+        self._off_reactor = off_reactor
+        self._patience = patience
+        self._timer: Any = None
+        self._waiting: Deferred[ClientEvent] | None = None
+        self._handshake: Deferred[TlsFacts] | None = None
+        self._creator: Creator | None = None
+        self._server_name = ""
+        self._drained: Deferred[None] | None = None
+        self._full = False
+        self._closed = False
+
+    # ------------------------------------------------------------ Twisted calls
+
+    def connectionMade(self) -> None:
+        self._transport = cast(Any, self.transport)
+        self._transport.setTcpNoDelay(True)
+        self._transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self.session.receive_data(data)
+        self._deliver()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._closed = True
+        cancel(self._timer)
+        if self._handshake is not None:
+            handshake, self._handshake = self._handshake, None
+            handshake.errback(Failure(HandshakeFailed(_tls_reason(reason))))
+        if self.ended is None:
+            self.session.receive_eof()
+            self._deliver()
+        self.resumeProducing()
+
+    def handshakeCompleted(self) -> None:
+        if self._handshake is None or self._creator is None:
+            return
+        handshake, self._handshake = self._handshake, None
+        facts = facts_of(
+            self._transport.getHandle(), self._creator.recorder, client=True, server_name=self._server_name
+        )
+        handshake.callback(facts)
+
+    def pauseProducing(self) -> None:
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
+
+    def stopProducing(self) -> None:
+        self.resumeProducing()
+
+    # ------------------------------------------------------------ questions, one at a time
+
+    def next(self) -> Deferred[ClientEvent]:
+        """The session's next event; sends what is queued first. Silence gives Ended."""
+        waiting: Deferred[ClientEvent] = Deferred()
+        self._waiting = waiting
+        self._flush()
+        self._arm(min(self._patience, time_limit(self.session.stage)))
+        self._deliver()
+        return waiting
+
+    def start_tls(self, creator: Creator, server_name: str) -> Deferred[TlsFacts]:
+        """The handshake, after TlsGo. Errback HandshakeFailed; the connection is then lost."""
+        self._creator = creator
+        self._server_name = server_name
+        handshake = self._handshake = Deferred()
+        self._arm(HANDSHAKE_SECONDS)
+        self._transport.startTLS(creator)
+        return handshake
+
+    async def transact(self, outgoing: Outgoing, content: Iterator[bytes]) -> tuple[Result, ...]:
+        """Sends one message; one result per recipient. Afterwards `ended` says if the channel is over."""
+        self.session.begin(outgoing)
+        event = await self.next()
+        if isinstance(event, SendContent):
+            trouble = await self._send_content(outgoing.size, content)
+            if trouble is not None:
+                return tuple(Result(Stage.CONTENT, None, f"not sent: {trouble}") for _ in outgoing.recipients)
+            event = await self.next()
+        if isinstance(event, Sent):
+            return event.results
+        assert isinstance(event, Ended)
+        self.close()
+        return event.results
+
+    async def _send_content(self, size: int, content: Iterator[bytes]) -> str | None:
+        """The content through the session, at the peer's pace. The reason, if our own disk fails in the middle."""
+        try:
+            if size <= WINDOW:
+                for piece in content:
+                    self.session.send_content(piece)
+            else:
+                await self._send_large(content)
+        except SpoolError as problem:
+            # Half a message must not be taken for a whole one: without the final dot the peer drops it.
+            self.abort()
+            return f"the queue file cannot be read ({problem})"
+        if not self._closed:
+            self.session.end_content()
+        return None
+
+    async def _send_large(self, content: Iterator[bytes]) -> None:
+        while not self._closed:
+            piece = await self._off_reactor(lambda: next(content, None))
+            if piece is None:
+                return
+            self.session.send_content(piece)
+            self._flush()
+            if self._full and not self._closed:
+                self._drained = Deferred()
+                self._arm(min(self._patience, time_limit(Stage.CONTENT)))
+                await self._drained
+
+    # ------------------------------------------------------------ the loop
+
+    def _deliver(self) -> None:
+        """Hands the next event to whoever waits; an end that nobody waits for is kept in `ended`."""
+        if self.ended is not None:
+            event: ClientEvent | Signal = self.ended
+        else:
+            event = self.session.next_event()
+            if event is NEED_DATA or event is PAUSED:
+                return
+            if isinstance(event, Ended):
+                self.ended = event
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            assert not isinstance(event, Signal)
+            self._disarm()
+            waiting.callback(event)
+        elif self.ended is not None:
+            self.close()
+            if self.on_idle_end is not None:
+                self.on_idle_end(self)
+
+    def _flush(self) -> None:
+        data = self.session.data_to_send()
+        if data and not self._closed:
+            self._transport.write(data)
+
+    # ------------------------------------------------------------ time and the end
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(seconds)
+        elif not self._closed:
+            self._timer = self._clock.callLater(seconds, self._silent)
+
+    def _disarm(self) -> None:
+        # Resetting a timer costs a tenth of making one; an idle channel keeps one that does nothing.
+        pass
+
+    def _silent(self) -> None:
+        if self._handshake is not None:
+            handshake, self._handshake = self._handshake, None
+            self.abort()
+            handshake.errback(Failure(HandshakeFailed("it timed out")))
+            return
+        if self._waiting is None and self._drained is None:
+            return
+        self.session.give_up("timed out")
+        self._deliver()
+        self.abort()
+
+    def quit(self) -> None:
+        """Ends a channel in good order: QUIT, a moment for the answer, close."""
+        if self._closed:
+            return
+        if self.ended is None and self.session.ready:
+            self.session.quit()
+            self._flush()
+        self.close()
+
+    def close(self) -> None:
+        """Closes after what is written."""
+        if not self._closed:
+            self._closed = True
+            cancel(self._timer)
+            self._transport.unregisterProducer()
+            self._timer = close_within(self._transport, self._clock, QUIT_SECONDS)
+
+    def abort(self) -> None:
+        """Cuts the connection at once."""
+        if not self._closed:
+            self._closed = True
+            cancel(self._timer)
+            self._transport.abortConnection()
+            self.resumeProducing()
+
+
+def _tls_reason(reason: Failure | None) -> str:
+    """What ended the handshake, in a few words of ours or OpenSSL's reason names."""
+    if reason is None:
+        return "the connection was closed"
+    args = getattr(reason.value, "args", ())
+    if args and isinstance(args[0], list) and args[0]:
+        return ", ".join(str(part[-1]) for part in args[0])
+    return "the connection was closed"

@@ -1,0 +1,359 @@
+"""The server's adapter: one Twisted protocol around one ServerSession.
+
+It carries octets, timers, the handshake and the disk; what SMTP means is the session's, who may relay is
+`access`'s. Octets go: `dataReceived` -> session -> event -> decision or spool -> `answer` -> transport.
+Whatever goes wrong on our side is answered 4xx; a message is answered 250 only after its commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from qmtls.access import Peer, Refuse, decide_recipient, decide_sender
+from qmtls.net.closing import cancel, close_within
+from qmtls.net.commit import Committer
+from qmtls.net.handshake import Creator, facts_of
+from qmtls.net.reception import Reception
+from qmtls.net.snapshot import Snapshot
+from qmtls.smtp.address import Address
+from qmtls.smtp.events import (
+    NEED_DATA,
+    PAUSED,
+    Closed,
+    Content,
+    ContentEnd,
+    ContentRefused,
+    DataStart,
+    MailFrom,
+    RcptTo,
+    Reset,
+    ServerEvent,
+    StartTls,
+)
+from qmtls.smtp.reply import Reply, reply
+from qmtls.smtp.server import GO_AHEAD, MAX_BUFFERED, Phase, ServerSession
+from qmtls.spool.api import Spool, SpoolError
+from qmtls.tls.clients import match_client
+
+HANDSHAKE_SECONDS = 30.0  # from 220 to the end of the handshake
+CONTENT_GRACE = 60.0  # seconds of content before the pace is asked for
+CONTENT_PACE = 100.0  # octets a second that content must average afterwards
+
+SENDER_OK = reply(250, "2.1.0", "ok")
+RECIPIENT_OK = reply(250, "2.1.5", "ok")
+TOO_SLOW = reply(421, "4.4.2", "timeout, closing the connection")
+DISK_FULL = reply(452, "4.3.1", "out of disk space, try again later")
+DISK_TROUBLE = reply(451, "4.3.0", "the queue cannot be written now, try again later")
+OUR_TROUBLE = reply(421, "4.3.0", "trouble on our side, try again later")
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all inbound connections of a worker share."""
+
+    clock: Any
+    current: Callable[[], Snapshot]
+    spool: Callable[[], Spool]
+    committer: Committer
+    next_id: Callable[[], str]
+    is_mailbox: Callable[[Address], bool]
+    accepted: Callable[[Spool, Reception], None]  # offers a stored message to the relayer
+    say: Callable[[str], None]  # one line for the log
+    connections: set[InboundProtocol]
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class InboundProtocol(Protocol):
+    """One connection of a client."""
+
+    log = Logger()
+    _transport: Any
+
+    def __init__(self, house: House, client: str) -> None:
+        self.house = house
+        self.snapshot = house.current()
+        self.peer = Peer(client, False, None)
+        self.session = ServerSession(self.snapshot.server_config)
+        self.reception: Reception | None = None
+        self._creator: Creator | None = None
+        self._timer: Any = None
+        self._pumping = False
+        self._stalled = False  # content is on its way to the disk
+        self._reading = True
+        self._over = False
+        self._content_since = 0.0
+
+    # ------------------------------------------------------------ Twisted calls
+
+    def connectionMade(self) -> None:
+        self._transport = cast(Any, self.transport)
+        self._transport.setTcpNoDelay(True)
+        self._transport.registerProducer(self, True)
+        self.house.connections.add(self)
+        self._timer = self.house.clock.callLater(self.snapshot.settings.timeout_smtpd, self._time_is_up)
+        self._send()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        self.session.receive_data(data)
+        self._pump()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._over = True
+        self.house.connections.discard(self)
+        cancel(self._timer)
+        self._drop_reception()
+
+    def handshakeCompleted(self) -> None:
+        """The facts are read once, here; from now on `peer` says who the client is."""
+        if self._over:
+            return
+        server = self.snapshot.server
+        assert self._creator is not None
+        facts = facts_of(self._transport.getHandle(), self._creator.recorder, client=False, crls=server.crls)
+        trusted = server.trust is not None
+        match = match_client(self.snapshot.settings.access.clients, facts, trusted=trusted)
+        self.peer = Peer(self.peer.address, True, match, facts.summary)
+        self.session.tls_established()
+        self._restart_timer(self.snapshot.settings.timeout_smtpd)
+        self._pump()
+
+    # back-pressure: the client does not read our replies
+    def pauseProducing(self) -> None:
+        self._pause_reading()
+
+    def resumeProducing(self) -> None:
+        if not self._stalled:
+            self._pump()
+
+    def stopProducing(self) -> None:
+        self._pause_reading()
+
+    # ------------------------------------------------------------ the loop
+
+    def _pump(self) -> None:
+        """Takes every event that can be had, then sends the replies in one write."""
+        if self._pumping or self._over:
+            return
+        self._pumping = True
+        try:
+            while not self._stalled and not self._over:
+                event = self.session.next_event()
+                if event is NEED_DATA or event is PAUSED:
+                    break
+                _HANDLERS[type(event)](self, event)  # type: ignore[index]
+        except Exception:
+            self.log.failure("inbound session with {client}", client=self.peer.address)
+            self.session.abort(OUR_TROUBLE)
+            self._close("an error of ours")
+        finally:
+            self._pumping = False
+        if self._over:
+            return
+        self._send()
+        if self.session.buffered > MAX_BUFFERED or self._stalled:
+            self._pause_reading()
+        elif not self._reading:
+            self._reading = True
+            self._transport.resumeProducing()
+
+    def _send(self) -> None:
+        data = self.session.data_to_send()
+        if data:
+            self._transport.write(data)
+            if self.session.phase is Phase.COMMAND:
+                self._restart_timer(self.snapshot.settings.timeout_smtpd)
+
+    def _pause_reading(self) -> None:
+        if self._reading and not self._over:
+            self._reading = False
+            self._transport.pauseProducing()
+
+    def _answer(self, answer: Reply) -> None:
+        self.session.answer(answer)
+
+    # ------------------------------------------------------------ events
+
+    def _on_mail(self, event: MailFrom) -> None:
+        refusal = decide_sender(self.snapshot.settings.access, self.peer, event.transaction.reverse_path)
+        self._answer(SENDER_OK if refusal is None else refusal.reply)
+
+    def _on_rcpt(self, event: RcptTo) -> None:
+        transaction = self.session.transaction
+        assert transaction is not None
+        decision = decide_recipient(
+            self.snapshot.settings.access, self.peer, transaction.reverse_path, event.address, self.house.is_mailbox
+        )
+        if isinstance(decision, Refuse):
+            sender = transaction.reverse_path or ""
+            self.house.say(
+                f"refused client={self.peer.address} from=<{sender}> to=<{event.address}> reply={decision.reply}"
+            )
+            self._answer(decision.reply)
+            return
+        if decision.by:
+            self._relay_by = decision.by
+        self._answer(RECIPIENT_OK)
+
+    _relay_by = ""  # what opened the relay for this transaction
+
+    def _on_data(self, event: DataStart) -> None:
+        house = self.house
+        self.reception = Reception.begin(
+            house.spool(),
+            house.next_id(),
+            self.session,
+            self.peer,
+            self._relay_by,
+            house.clock.seconds(),
+            self.snapshot.settings.me,
+        )
+        self._relay_by = ""
+        self._content_since = house.clock.seconds()
+        self._restart_timer(CONTENT_GRACE)
+        self._answer(GO_AHEAD)
+
+    def _on_content(self, event: Content) -> None:
+        reception = self.reception
+        if reception is not None and reception.write(event.data):
+            self._stalled = True
+            self.house.committer.flush(reception.incoming).addCallbacks(self._flushed, self._flush_failed)
+
+    def _flushed(self, _: object) -> None:
+        self._stalled = False
+        self._pump()
+
+    def _flush_failed(self, failure: Failure) -> None:
+        reception = self.reception
+        if reception is not None:
+            reception.trouble = self._spool_trouble(failure)
+        self._stalled = False
+        self._pump()
+
+    def _on_content_end(self, event: ContentEnd) -> None:
+        reception, self.reception = self.reception, None
+        if reception is None or reception.trouble is not None:
+            if reception is not None:
+                reception.abort()
+            self._answer(DISK_TROUBLE if reception is None else reception.trouble or DISK_TROUBLE)
+            return
+        spool = reception.spool
+        committed = self.house.committer.commit(spool, reception.incoming)
+        committed.addCallbacks(self._stored, self._not_stored, callbackArgs=(reception,), errbackArgs=(reception,))
+
+    def _stored(self, _: object, reception: Reception) -> None:
+        reception.log_accepted(self.house.say)
+        self._answer(reply(250, "2.0.0", f"ok {reception.id}"))
+        self._pump()
+        # The client has its answer first; delivery starts in the same turn.
+        self.house.accepted(reception.spool, reception)
+
+    def _not_stored(self, failure: Failure, reception: Reception) -> None:
+        reception.abort()
+        self._answer(self._spool_trouble(failure))
+        self._pump()
+
+    def _spool_trouble(self, failure: Failure) -> Reply:
+        problem = failure.value
+        if not isinstance(problem, SpoolError):
+            self.log.failure("storing a message", failure=failure)
+            return DISK_TROUBLE
+        self.house.say(f"queue trouble client={self.peer.address} error={problem}")
+        return DISK_FULL if problem.full else DISK_TROUBLE
+
+    def _on_gone(self, event: ContentRefused | Reset) -> None:
+        self._relay_by = ""
+        self._drop_reception()
+
+    def _on_starttls(self, event: StartTls) -> None:
+        self._transport.write(self.session.data_to_send())
+        self.start_handshake()
+
+    def start_handshake(self) -> None:
+        """From now on until `handshakeCompleted` nothing is written."""
+        self._creator = self.snapshot.server.creator()
+        self._relay_by = ""
+        self._restart_timer(HANDSHAKE_SECONDS)
+        self._transport.startTLS(self._creator)
+
+    def _on_closed(self, event: Closed) -> None:
+        self._close(event.why)
+
+    # ------------------------------------------------------------ time and the end
+
+    def _restart_timer(self, seconds: float) -> None:
+        if self._timer.active():
+            self._timer.reset(seconds)
+
+    def _time_is_up(self) -> None:
+        phase = self.session.phase
+        if self._over:
+            self._transport.abortConnection()
+            return
+        wait = 0.0
+        if phase is Phase.ANSWER:
+            wait = CONTENT_GRACE  # it waits for us, not we for it
+        elif phase is Phase.CONTENT and self.reception is not None:
+            elapsed = self.house.clock.seconds() - self._content_since
+            wait = CONTENT_GRACE + self.reception.size / CONTENT_PACE - elapsed
+        if wait > 0:
+            self._timer = self.house.clock.callLater(wait + 0.1, self._time_is_up)
+            return
+        self.house.say(f"timeout client={self.peer.address} while={phase.name.lower()}")
+        if phase is Phase.HANDSHAKE:
+            self._over = True
+            self._transport.abortConnection()
+            return
+        self.session.abort(TOO_SLOW)
+        self._pump()
+
+    def shut_down(self) -> None:
+        """The service ends: a client between transactions is told 421, one in the middle may finish."""
+        if not self._over and self.session.phase is Phase.COMMAND and self.session.transaction is None:
+            self.session.abort(reply(421, "4.3.2", "the service is shutting down, try again later"))
+            self._pump()
+
+    def cut_off(self) -> None:
+        """The time for finishing is over."""
+        self._transport.abortConnection()
+
+    def _close(self, why: str) -> None:
+        if self._over:
+            return
+        self._drop_reception()
+        data = self.session.data_to_send()
+        if data:
+            self._transport.write(data)
+        self._over = True
+        cancel(self._timer)
+        self._transport.unregisterProducer()
+        if not self._reading:
+            self._transport.resumeProducing()
+        self._timer = close_within(self._transport, self.house.clock)
+
+    def _drop_reception(self) -> None:
+        reception, self.reception = self.reception, None
+        if reception is not None:
+            reception.abort()
+
+
+_HANDLERS: dict[type[ServerEvent], Callable[[InboundProtocol, Any], None]] = {
+    MailFrom: InboundProtocol._on_mail,
+    RcptTo: InboundProtocol._on_rcpt,
+    DataStart: InboundProtocol._on_data,
+    Content: InboundProtocol._on_content,
+    ContentEnd: InboundProtocol._on_content_end,
+    ContentRefused: InboundProtocol._on_gone,
+    Reset: InboundProtocol._on_gone,
+    StartTls: InboundProtocol._on_starttls,
+    Closed: InboundProtocol._on_closed,
+}

@@ -1,0 +1,53 @@
+"""Lines for the log through a pipe that never blocks mail: what nobody reads is dropped and counted."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+FLUSH_SECONDS = 0.05  # lines gathered into one write
+MAX_HELD = 1024 * 1024  # octets kept while the reader is slow
+
+
+class LineLog:
+    """Also a text file to write to, for observers that want one."""
+
+    def __init__(self, clock: Any, fd: int) -> None:
+        self._clock = clock
+        self._fd = fd
+        self._held: list[bytes] = []
+        self._size = 0
+        self._dropped = 0
+        self._timer: Any = None
+        os.set_blocking(fd, False)
+
+    def say(self, line: str) -> None:
+        self.write(line + "\n")
+
+    def write(self, text: str) -> None:
+        data = text.encode("utf-8", "replace")
+        if self._size + len(data) > MAX_HELD:
+            self._dropped += 1
+            return
+        self._held.append(data)
+        self._size += len(data)
+        if self._timer is None:
+            self._timer = self._clock.callLater(FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        self._timer = None
+        if self._dropped and not self._held:
+            self._held.append(b"%d log lines were dropped: nobody read them\n" % self._dropped)
+            self._dropped = 0
+        data = b"".join(self._held)
+        try:
+            written = os.write(self._fd, data)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            written = len(data)  # the reader is gone, and with it soon this process
+        rest = data[written:]
+        self._held = [rest] if rest else []
+        self._size = len(rest)
+        if rest or self._dropped:
+            self._timer = self._clock.callLater(FLUSH_SECONDS, self.flush)

@@ -1,0 +1,98 @@
+"""One message on its way into the spool: its envelope, its trace field, its octets.
+
+Small content is also remembered, so that the relayer need not read back what it just wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qmtls.access import Peer
+from qmtls.smtp.envelope import Arrival, Envelope
+from qmtls.smtp.reply import Reply
+from qmtls.smtp.server import ServerSession
+from qmtls.smtp.trace import received_field
+from qmtls.spool.api import Incoming, Spool
+
+REMEMBERED = 64 * 1024  # octets of content kept in memory for the first attempt
+
+
+class Reception:
+    """A message being received; `trouble` is the reply if the disk failed before its end."""
+
+    __slots__ = ("_pieces", "envelope", "id", "incoming", "size", "spool", "trouble")
+
+    def __init__(self, spool: Spool, incoming: Incoming, envelope: Envelope) -> None:
+        self.spool = spool
+        self.incoming = incoming
+        self.envelope = envelope
+        self.id = incoming.id
+        self.size = 0
+        self.trouble: Reply | None = None
+        self._pieces: list[bytes] | None = []
+
+    @classmethod
+    def begin(
+        cls, spool: Spool, id: str, session: ServerSession, peer: Peer, relay_by: str, now: float, me: str
+    ) -> Reception:
+        """Opens the spool for the session's transaction and writes the Received field."""
+        transaction = session.transaction
+        assert transaction is not None
+        recipients = session.recipients
+        arrival = Arrival(
+            time=now,
+            client=peer.address,
+            helo=session.helo,
+            protocol="ESMTPS" if peer.tls and session.esmtp else "ESMTP" if session.esmtp else "SMTP",
+            tls=peer.tls_summary,
+            identity=relay_by,
+        )
+        envelope = Envelope(
+            reverse_path=transaction.reverse_path,
+            recipients=recipients,
+            arrival=arrival,
+            body=transaction.body,
+            smtputf8=transaction.smtputf8,
+            requiretls=transaction.requiretls,
+            parameters=transaction.parameters,
+        )
+        self = cls(spool, spool.begin(id, envelope), envelope)
+        by_certificate = relay_by if peer.match is not None and peer.match.rule is not None else ""
+        one = str(recipients[0].address) if len(recipients) == 1 else ""
+        self._keep(
+            received_field(arrival, by=me, id=id, recipients=len(recipients), recipient=one, cert=by_certificate)
+        )
+        return self
+
+    def write(self, data: bytes) -> bool:
+        """True: the spool wants to write to the disk before it takes more. After trouble content is passed over."""
+        self.size += len(data)
+        return self._keep(data) if self.trouble is None else False
+
+    def _keep(self, data: bytes) -> bool:
+        if self._pieces is not None:
+            self._pieces.append(data)
+            if self.size > REMEMBERED:
+                self._pieces = None
+        return self.incoming.write(data)
+
+    @property
+    def remembered(self) -> bytes | None:
+        """The stored octets (trace field and content), if they were few enough."""
+        return None if self._pieces is None else b"".join(self._pieces)
+
+    def abort(self) -> None:
+        """Nothing of it stays."""
+        self.incoming.abort()
+
+    def log_accepted(self, say: Callable[[str], None]) -> None:
+        """One line: what was accepted, from whom, and what opened the relay."""
+        e, a = self.envelope, self.envelope.arrival
+        first = str(e.recipients[0].address)
+        more = f" recipients={len(e.recipients)}" if len(e.recipients) > 1 else ""
+        tls = f' tls="{a.tls}"' if a.tls else ""
+        relay = f' relay="{a.identity}"' if a.identity else ""
+        say(
+            f"accepted id={self.id} client={a.client} from=<{e.reverse_path or ''}> to=<{first}>{more}"
+            f" size={self.size}{tls}{relay}"
+        )

@@ -1,0 +1,28 @@
+"""One state of the control directory with all that was made of it: sessions keep theirs for their lifetime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qmtls.control.settings import Settings
+from qmtls.net.contexts import ClientTls, ServerTls, check_contexts
+from qmtls.smtp.server import ServerConfig
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Settings, and the OpenSSL contexts and session constants that follow from them."""
+
+    settings: Settings
+    server: ServerTls
+    client: ClientTls
+    server_config: ServerConfig
+
+
+def make_snapshot(settings: Settings) -> Snapshot:
+    """Everything at once, so that a reload succeeds or fails as a whole. Raises ContextError."""
+    server, client = check_contexts(settings)
+    config = ServerConfig(
+        host=settings.me, greeting=settings.greeting, max_size=settings.data_bytes, starttls=server.available
+    )
+    return Snapshot(settings, server, client, config)

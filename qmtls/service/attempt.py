@@ -1,0 +1,77 @@
+"""One attempt to deliver one message: its tasks run side by side, their outcomes gather here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from qmtls.delivery.outcome import Outcome
+from qmtls.smtp.envelope import Envelope
+from qmtls.spool.api import Content, Spool
+
+Key = tuple[str, str]  # bin name, message id
+
+
+class Attempt:
+    """`envelope` and `remembered` may be dropped while the attempt waits for its turn; `load` reads them again."""
+
+    __slots__ = ("_content", "arrived", "envelope", "id", "open_tasks", "outcomes", "remembered", "spool", "tried")
+
+    def __init__(self, spool: Spool, id: str, envelope: Envelope, tried: bool, remembered: bytes | None = None) -> None:
+        self.spool = spool
+        self.id = id
+        self.envelope: Envelope | None = envelope
+        self.arrived = envelope.arrival.time
+        self.remembered = remembered
+        self.tried = tried  # it has a log: an earlier attempt was filed
+        self.open_tasks = 0
+        self.outcomes: dict[int, Outcome] = {}
+        self._content: Content | None = None
+
+    @property
+    def key(self) -> Key:
+        return (self.spool.name, self.id)
+
+    def forget(self) -> None:
+        """Gives back the memory of envelope and content; both are on the disk."""
+        self.envelope = None
+        self.remembered = None
+
+    @property
+    def loaded(self) -> bool:
+        return self.envelope is not None and (self.remembered is not None or self._content is not None)
+
+    def load(self) -> None:
+        """Blocking: reads what is missing. NotInSpool, Malformed or SpoolError."""
+        if self.envelope is None:
+            self.envelope = self.spool.envelope(self.id)
+        if self.remembered is None and self._content is None:
+            self._content = self.spool.content(self.id)
+
+    @property
+    def size(self) -> int:
+        """Octets of content; only when `loaded`."""
+        if self.remembered is not None:
+            return len(self.remembered)
+        assert self._content is not None
+        return self._content.size
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content from its start; only when `loaded`."""
+        if self.remembered is not None:
+            return iter((self.remembered,))
+        assert self._content is not None
+        return iter(self._content.chunks())
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One job of an attempt: `recipients` are indices into its envelope; `done` is called once, with all outcomes."""
+
+    attempt: Attempt
+    recipients: tuple[int, ...]
+    done: Callable[[Task, dict[int, Outcome]], None]
+
+    def settle(self, outcome: Outcome) -> None:
+        """The same outcome for all recipients."""
+        self.done(self, dict.fromkeys(self.recipients, outcome))

@@ -1,0 +1,171 @@
+"""One next hop with one TLS demand: its tasks in order, and the lanes (connections) that serve them.
+
+A lane is a coroutine with at most one open channel. Lanes are bounded by a budget per next hop, so a host that hangs
+holds its own lanes and nothing else. A channel is used again for the next task of the same destination
+only, so never under another TLS demand; a reload closes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.delivery.plan import NextHop
+from qmtls.net.outbound import Unreachable
+from qmtls.service.attempt import Task
+from qmtls.service.lane import Lane, Workshop
+
+IDLE_SECONDS = 3.0  # how long a channel is kept for the next message
+REMEMBERED_TASKS = 200  # tasks in line that keep envelope and content in memory; the rest is read again
+
+log = Logger()
+
+
+@dataclass(slots=True)
+class Budget:
+    """The lanes that one next hop may have, over all its destinations."""
+
+    limit: Callable[[], int]
+    used: int = 0
+    waiting: deque[Destination] = field(default_factory=deque)
+
+    def take(self, destination: Destination) -> bool:
+        """One lane for `destination`, or a place in the line."""
+        if self.used < self.limit():
+            self.used += 1
+            return True
+        if destination not in self.waiting:
+            self.waiting.append(destination)
+        return False
+
+    def give_back(self) -> None:
+        self.used -= 1
+        if self.waiting:
+            self.waiting.popleft().wake()
+
+
+class Destination:
+    """Takes tasks by `submit`; each task's `done` is called exactly once."""
+
+    def __init__(self, next_hop: NextHop, budget: Budget, shop: Workshop) -> None:
+        self.next_hop = next_hop
+        self._budget = budget
+        self._shop = shop
+        self._queue: deque[Task] = deque()
+        self._idle: list[tuple[Lane, Deferred[bool]]] = []
+        self._working = 0  # lanes with an open channel
+        self.lanes = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def submit(self, task: Task) -> None:
+        if len(self._queue) > REMEMBERED_TASKS:
+            task.attempt.forget()
+        self._queue.append(task)
+        self.wake()
+
+    def wake(self) -> None:
+        """Gives work to idle lanes, then to new ones as far as the budget goes."""
+        started = 0
+        while len(self._queue) > started:
+            if self._idle:
+                # The lane used last: the others run into their time limit and close.
+                _, waiting = self._idle.pop()
+                waiting.callback(True)
+            elif self._budget.take(self):
+                self._start_lane()
+                started += 1
+            else:
+                return
+
+    def _start_lane(self) -> None:
+        self.lanes += 1
+        running = Deferred.fromCoroutine(self._run_lane())
+        running.addErrback(self._lane_broke)
+        running.addBoth(self._lane_ended)
+
+    def _lane_broke(self, failure: Failure) -> None:
+        log.failure("a lane to {hop}", failure=failure, hop=str(self.next_hop))
+
+    def _lane_ended(self, _: object) -> None:
+        self.lanes -= 1
+        self._budget.give_back()
+        if self._queue and not self._idle:
+            self.wake()
+
+    async def _run_lane(self) -> None:
+        lane = Lane(self.next_hop, self._shop)
+        try:
+            while True:
+                if not self._queue:
+                    if self._budget.waiting or not lane.usable or not await self._rest(lane):
+                        return
+                    continue
+                await self._serve(lane, self._queue.popleft())
+        finally:
+            lane.close()
+
+    async def _serve(self, lane: Lane, task: Task) -> None:
+        """One task, whatever happens: its `done` is called."""
+        self._working += 1
+        try:
+            outcomes = await lane.serve(task)
+        except Unreachable as problem:
+            self._working -= 1
+            task.settle(problem.outcome)
+            if self._working == 0:
+                self._all_wait(problem.outcome)
+            return
+        except Exception:
+            log.failure("delivery of {id} to {hop}", id=task.attempt.id, hop=str(self.next_hop))
+            outcomes = dict.fromkeys(task.recipients, Outcome(Fate.DEFERRED, "trouble on our side", "4.3.0"))
+        self._working -= 1
+        if outcomes is not None:
+            task.done(task, outcomes)
+
+    def _all_wait(self, outcome: Outcome) -> None:
+        """No host can be used, no lane has a channel: what is in line would only find out the same."""
+        tasks, self._queue = self._queue, deque()
+        for task in tasks:
+            task.settle(outcome)
+
+    def _rest(self, lane: Lane) -> Deferred[bool]:
+        """Waits for work with an open channel. False: it is time to close."""
+        waiting: Deferred[bool] = Deferred()
+        entry = (lane, waiting)
+        self._idle.append(entry)
+
+        def leave(*_: Any) -> None:
+            if entry in self._idle:
+                self._idle.remove(entry)
+                waiting.callback(False)
+
+        timer = self._shop.clock.callLater(IDLE_SECONDS, leave)
+        lane.on_end(leave)
+
+        def woken(result: bool) -> bool:
+            if timer.active():
+                timer.cancel()
+            lane.on_end(None)
+            return result
+
+        return waiting.addCallback(woken)
+
+    def let_go(self) -> None:
+        """Closes idle channels (a reload, or the end of the service)."""
+        for entry in list(self._idle):
+            self._idle.remove(entry)
+            entry[1].callback(False)
+
+    def stop(self) -> None:
+        """Tasks in line are left for the next start; lanes finish what they have in hand."""
+        self._queue.clear()
+        self.let_go()

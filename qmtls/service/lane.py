@@ -1,0 +1,182 @@
+"""One lane to one next hop: an open channel if there is one, and what is done with one task on it.
+
+The next host is tried for the recipients that a host answered 4xx, and when a host cannot be used at all; a channel
+that broke while it was idle is replaced without counting. 452 to some recipients of many is answered by a
+second transaction on the same channel (RFC 5321 section 4.5.3.1.10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from qmtls.delivery.dsn import wire_reverse_path
+from qmtls.delivery.outcome import Fate, Outcome, judge_result
+from qmtls.delivery.plan import NextHop
+from qmtls.net.channel import Channel
+from qmtls.net.outbound import Dialer, HostFailed, Target, Unreachable, all_failed, policy_for
+from qmtls.net.snapshot import Snapshot
+from qmtls.service.attempt import Task
+from qmtls.smtp.client import Outgoing
+from qmtls.smtp.events import Result, Stage
+from qmtls.spool.api import Malformed, NotInSpool, SpoolError
+
+TOO_MANY_RECIPIENTS = 452
+MAX_ROUNDS = 50  # transactions for one task on one channel after 452
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all lanes of a worker share."""
+
+    clock: Any
+    dialer: Dialer
+    current: Callable[[], Snapshot]
+    read: Callable[[Callable[[], None]], Deferred[None]]  # blocking disk work, off the reactor
+    say: Callable[[str], None]
+
+
+class Lane:
+    """At most one channel, with the snapshot and target it was opened for."""
+
+    def __init__(self, next_hop: NextHop, shop: Workshop) -> None:
+        self._next_hop = next_hop
+        self._shop = shop
+        self._channel: Channel | None = None
+        self._target: Target | None = None
+        self._snapshot: Snapshot | None = None
+
+    @property
+    def usable(self) -> bool:
+        channel = self._channel
+        return channel is not None and channel.ended is None and self._snapshot is self._shop.current()
+
+    def on_end(self, call: Callable[..., None] | None) -> None:
+        """`call` when the peer ends the idle channel."""
+        if self._channel is not None:
+            self._channel.on_idle_end = call
+
+    def close(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.quit()
+
+    async def serve(self, task: Task) -> dict[int, Outcome] | None:
+        """Outcomes of all recipients; None if the message is gone. Raises Unreachable if no host could be used."""
+        if not await self._load(task):
+            return None
+        outcomes: dict[int, Outcome] = {}
+        if self.usable:
+            target, channel = self._target, self._channel
+            assert channel is not None
+            waiting = await self._send(channel, task, task.recipients, outcomes, reused=True)
+            if not waiting:
+                return outcomes
+            tried = target if outcomes else None
+        else:
+            tried, waiting = None, task.recipients
+        await self._try_hosts(task, waiting, outcomes, tried)
+        return outcomes
+
+    async def _load(self, task: Task) -> bool:
+        attempt = task.attempt
+        if not attempt.loaded:
+            try:
+                await self._shop.read(attempt.load)
+            except NotInSpool:
+                self._shop.say(f"gone id={attempt.id}")
+                task.done(task, {})
+                return False
+            except (Malformed, SpoolError) as problem:
+                task.settle(Outcome(Fate.DEFERRED, f"the queue file cannot be read: {problem}", "4.3.0"))
+                return False
+        return True
+
+    async def _try_hosts(
+        self, task: Task, waiting: Sequence[int], outcomes: dict[int, Outcome], tried: Target | None
+    ) -> None:
+        """The hosts in order, until nobody waits; the last outcome of those who still do stays."""
+        self.close()
+        snapshot = self._shop.current()
+        failures: list[HostFailed] = []
+        for target in await self._shop.dialer.targets(self._next_hop, snapshot):
+            if target == tried:
+                continue
+            policy = policy_for(self._next_hop, target, snapshot)
+            try:
+                channel = await self._shop.dialer.open_channel(target, policy, snapshot)
+            except HostFailed as problem:
+                failures.append(problem)
+                continue
+            self.close()
+            self._channel, self._target, self._snapshot = channel, target, snapshot
+            waiting = await self._send(channel, task, waiting, outcomes, reused=False)
+            if not waiting:
+                return
+        if failures and not outcomes:
+            raise all_failed(failures)
+        if any(i not in outcomes for i in waiting):
+            unsent = all_failed(failures) if failures else Unreachable(_NO_HOST)
+            outcomes.update({i: unsent.outcome for i in waiting if i not in outcomes})
+
+    async def _send(
+        self, channel: Channel, task: Task, recipients: Sequence[int], outcomes: dict[int, Outcome], *, reused: bool
+    ) -> tuple[int, ...]:
+        """Transactions until all recipients have an answer of this host; returns those that it deferred.
+
+        Those of a `reused` channel that had gone while it was idle get no outcome: the host never answered.
+        """
+        todo = tuple(recipients)
+        deferred: list[int] = []
+        for _ in range(MAX_ROUNDS):
+            results = await channel.transact(*self._outgoing(task, todo))
+            again: list[int] = []
+            taken = any(_accepted(r) for r in results)
+            for index, result in zip(todo, results, strict=True):
+                if taken and _too_many(result):
+                    again.append(index)
+                    continue
+                outcome = judge_result(result, channel.host, channel.tls)
+                if outcome.fate is Fate.DEFERRED:
+                    deferred.append(index)
+                    if reused and _unsent(result, channel):
+                        continue
+                outcomes[index] = outcome
+            todo = tuple(again)
+            if not todo:
+                break
+            if channel.ended is not None:
+                deferred.extend(todo)
+                break
+        return tuple(deferred)
+
+    def _outgoing(self, task: Task, indices: tuple[int, ...]) -> tuple[Outgoing, Any]:
+        attempt = task.attempt
+        envelope = attempt.envelope
+        assert envelope is not None
+        outgoing = Outgoing(
+            reverse_path=wire_reverse_path(envelope.reverse_path),
+            recipients=tuple(envelope.recipients[i].address for i in indices),
+            size=attempt.size,
+            body=envelope.body,
+        )
+        return outgoing, attempt.chunks()
+
+
+_NO_HOST = Outcome(Fate.DEFERRED, "no other host is left to try", "4.4.1")
+
+
+def _accepted(result: Result) -> bool:
+    return result.reply is not None and result.reply.is_positive
+
+
+def _too_many(result: Result) -> bool:
+    reply = result.reply
+    return result.stage is Stage.RCPT and reply is not None and reply.code == TOO_MANY_RECIPIENTS
+
+
+def _unsent(result: Result, channel: Channel) -> bool:
+    return result.reply is None and result.stage is Stage.MAIL and channel.ended is not None

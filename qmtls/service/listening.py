@@ -1,0 +1,87 @@
+"""Which endpoints to listen on, and the listening sockets: bound once, before privileges are dropped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ifaddr
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from qmtls.control.settings import Listener
+from qmtls.tls.policy import Origin
+
+BACKLOG = 1024  # connections that the kernel holds while we are busy; Twisted's default is 50
+DEFAULT = Listener("smtp", "tcp:2525:interface=127.0.0.1", Origin("the default"))
+ROLES = ("smtp",)
+
+
+class CannotServe(Exception):
+    """The service cannot be started as configured; str() is the one line that says where and why."""
+
+
+def wanted(options: Iterable[tuple[str, str]], configured: tuple[Listener, ...]) -> tuple[Listener, ...]:
+    """(role, endpoint) pairs of the command line, else those of control/listen, else the default. CannotServe."""
+    chosen = tuple(Listener(role, text, Origin(f"--{role}")) for role, text in options) or configured or (DEFAULT,)
+    for listener in chosen:
+        if listener.role not in ROLES:
+            raise CannotServe(
+                f"{listener.origin}: the role {listener.role} is not supported by this version; use the role smtp"
+            )
+    return chosen
+
+
+def listen(reactor: Any, listener: Listener, factory: Factory) -> IListeningPort:
+    """The bound port. CannotServe with file and line if the endpoint is wrong or the address taken."""
+    text = listener.endpoint
+    if text.split(":", 1)[0] in ("tcp", "tcp6") and "backlog=" not in text:
+        text += f":backlog={BACKLOG}"
+    results: list[Any] = []
+    try:
+        serverFromString(reactor, text).listen(factory).addBoth(results.append)
+    except (ValueError, TypeError, KeyError) as problem:
+        raise CannotServe(
+            f'{listener.origin}: "{listener.endpoint}" is no server endpoint ({problem}); write for example tcp:25'
+        ) from problem
+    if not results:
+        raise CannotServe(f'{listener.origin}: the endpoint "{listener.endpoint}" does not listen at once')
+    if isinstance(results[0], Failure):
+        error = results[0].value
+        reason = error.socketError.strerror if isinstance(error, CannotListenError) else str(error)
+        raise CannotServe(
+            f"{listener.origin}: cannot listen on {listener.endpoint}: {reason}; "
+            "is another service running there, or is the port below 1024 and the user not root?"
+        )
+    port: IListeningPort = results[0]
+    return port
+
+
+def adopt(reactor: Any, fd: int, family: int, factory: Factory) -> IListeningPort:
+    """A socket inherited from the supervisor. It must not block: the losers of a race would hang in accept."""
+    os.set_blocking(fd, False)
+    port: IListeningPort = reactor.adoptStreamPort(fd, family, factory)
+    return port
+
+
+def own_addresses(hosts: Callable[[], Iterable[str]]) -> Callable[[], frozenset[str]]:
+    """The IP addresses that our endpoints answer on; for a wildcard those of all interfaces."""
+
+    def current() -> frozenset[str]:
+        found: set[str] = set()
+        for host in hosts():
+            if host in ("0.0.0.0", "::", ""):
+                found.update(_interface_addresses())
+            else:
+                found.add(host)
+        return frozenset(found)
+
+    return current
+
+
+def _interface_addresses() -> set[str]:
+    return {ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips}

@@ -1,0 +1,84 @@
+"""The settings as they are now. A change of the control directory is seen within a second and compiled to a new
+snapshot; if it is good it replaces the old one in one assignment, else the old one stays and the log says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from qmtls.control.compile import compile_control
+from qmtls.control.live import fingerprint
+from qmtls.control.settings import ControlError, Settings
+from qmtls.net.channel import OffReactor
+from qmtls.net.contexts import ContextError
+from qmtls.net.snapshot import Snapshot, make_snapshot
+
+
+def load(control: Path, home: Path) -> Snapshot:
+    """The snapshot to start with. ControlError or ContextError."""
+    return make_snapshot(compile_control(control, home=home))
+
+
+class LiveSettings:
+    """`current()` is the snapshot for new sessions and attempts."""
+
+    def __init__(
+        self, control: Path, home: Path, first: Snapshot, off_reactor: OffReactor, say: Callable[[str], None]
+    ) -> None:
+        self._control = control
+        self._home = home
+        self._snapshot = first
+        self._off_reactor = off_reactor
+        self._say = say
+        self._seen: Hashable = fingerprint(control)
+        self._compiling = False
+        self.changed: Callable[[], object] = lambda: None
+
+    def current(self) -> Snapshot:
+        return self._snapshot
+
+    def settings(self) -> Settings:
+        return self._snapshot.settings
+
+    def look(self) -> None:
+        """Once a second: reloads if a file changed."""
+        try:
+            seen = fingerprint(self._control)
+        except OSError as problem:
+            self._say(f"reload failed, the old settings stay: {self._control}: {problem.strerror}")
+            return
+        if seen != self._seen:
+            self.reload()
+
+    def reload(self) -> None:
+        """Compiles off the reactor; HUP comes here too."""
+        if self._compiling:
+            return
+        self._compiling = True
+        try:
+            self._seen = fingerprint(self._control)
+        except OSError:
+            pass  # the compilation will say what is wrong
+        compiling: Deferred[Snapshot] = self._off_reactor(lambda: load(self._control, self._home))
+        compiling.addCallbacks(self._good, self._bad)
+
+    def _good(self, snapshot: Snapshot) -> None:
+        self._compiling = False
+        self._snapshot = snapshot
+        self._say(f"reloaded {self._control}")
+        self.changed()
+
+    def _bad(self, failure: Failure) -> None:
+        self._compiling = False
+        problem = failure.value
+        if isinstance(problem, ControlError):
+            for one in problem.problems:
+                self._say(f"reload failed, the old settings stay: {one}")
+        elif isinstance(problem, (ContextError, OSError)):
+            self._say(f"reload failed, the old settings stay: {problem}")
+        else:
+            self._say(f"reload failed, the old settings stay: {failure.getTraceback()}")

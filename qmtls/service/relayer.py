@@ -1,0 +1,270 @@
+"""The relayer: every message that this worker's bins hold is either being attempted or waits for its time.
+
+Fresh mail is planned the moment it is stored. Mail from the disk (a start, a retry) is read in small batches at a
+bounded pace, so a hundred thousand waiting messages neither delay the start nor fresh mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from qmtls.delivery.outcome import Outcome
+from qmtls.delivery.plan import NextHop, jobs
+from qmtls.delivery.waiting import DueList
+from qmtls.net.commit import Committer
+from qmtls.net.outbound import Target, policy_for
+from qmtls.net.reception import Reception
+from qmtls.net.snapshot import Snapshot
+from qmtls.service.attempt import Attempt, Key, Task
+from qmtls.service.destination import Budget, Destination
+from qmtls.service.filing import Registrar
+from qmtls.service.lane import Workshop
+from qmtls.service.local import LocalDelivery
+from qmtls.smtp.envelope import Envelope
+from qmtls.spool.api import Malformed, NotInSpool, Spool, SpoolError, Waiting, pending
+
+BATCH = 50  # messages read from the disk in one go
+CROWD = 1000  # tasks in line above which reading slows down
+SLOW_PACE = 0.1  # seconds between batches then
+TROUBLE_SECONDS = 123.0  # after a system error, as qmail waits
+
+log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where the destination of a next hop is found: for a relay its TLS demand is part of the key."""
+
+    relay: str
+    port: int
+    domain: str
+    demand: object
+
+
+class Relayer:
+    """`spools` are the bins of this worker, by name; `registrar` and `local` are set by the assembly."""
+
+    registrar: Registrar
+    local: LocalDelivery
+
+    def __init__(self, clock: Any, committer: Committer, shop: Workshop, say: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._committer = committer
+        self._shop = shop
+        self._say = say
+        self.spools: dict[str, Spool] = {}
+        self._waiting: DueList[Key] = DueList()
+        self._active: dict[Key, Attempt] = {}
+        self._leaving: set[Key] = set()  # finished, but their files may still be there
+        committer.on_removed = self._removed
+        self._left_alone: set[Key] = set()  # malformed: named once, never touched
+        self._destinations: dict[_Route, Destination] = {}
+        self._budgets: dict[tuple[str, int], Budget] = {}
+        self._by_hop: dict[NextHop, Destination] = {}
+        self._hops_of: Snapshot | None = None
+        self._timer: Any = None
+        self._loading = False
+        self._stopping = False
+
+    # ------------------------------------------------------------ messages come
+
+    def accepted(self, spool: Spool, reception: Reception) -> None:
+        """A message that was just stored."""
+        self.offer(spool, reception.id, reception.envelope, reception.remembered)
+
+    def offer(self, spool: Spool, id: str, envelope: Envelope, content: bytes | None) -> None:
+        """A stored message, to be attempted now."""
+        attempt = Attempt(spool, id, envelope, tried=False, remembered=content)
+        self._begin(attempt, range(len(envelope.recipients)))
+
+    def adopt(self, spool: Spool) -> Deferred[None]:
+        """A bin is ours now: all that it holds."""
+        self.spools[spool.name] = spool
+        return self.rescan(spool)
+
+    def rescan(self, spool: Spool) -> Deferred[None]:
+        """Looks for messages and times that others put into the bin."""
+        scan = self._committer.run(lambda: list(spool.scan()))
+        scan.addCallback(lambda found: self._found(spool, found))
+        scan.addErrback(lambda failure: self._say(f"queue trouble bin={spool.name} error={failure.value}"))
+        return scan.addBoth(lambda _: self._schedule())
+
+    def _found(self, spool: Spool, found: Iterable[Waiting]) -> None:
+        for entry in found:
+            key = (spool.name, entry.id)
+            if entry.held or key in self._active or key in self._leaving or key in self._left_alone:
+                continue
+            self._waiting.add(key, entry.due)
+        for name in spool.foreign():
+            self._say(f"left alone bin={spool.name} file={name}")
+
+    # ------------------------------------------------------------ time
+
+    def _schedule(self) -> None:
+        """Sets the one timer to the next due message."""
+        due = self._waiting.next_due()
+        if due is None or self._loading or self._stopping:
+            return
+        delay = max(0.0, due - self._clock.seconds())
+        if delay == 0.0 and sum(len(d) for d in self._destinations.values()) > CROWD:
+            delay = SLOW_PACE
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(delay)
+        else:
+            self._timer = self._clock.callLater(delay, self._take_due)
+
+    def _take_due(self) -> None:
+        keys = self._waiting.take(self._clock.seconds(), BATCH)
+        if not keys:
+            self._schedule()
+            return
+        self._loading = True
+        loading = self._committer.run(lambda: [self._read(key) for key in keys])
+        loading.addCallback(self._loaded)
+        loading.addErrback(lambda failure: log.failure("reading the queue", failure=failure))
+        loading.addBoth(self._loading_over)
+
+    def _loading_over(self, _: object) -> None:
+        self._loading = False
+        self._schedule()
+
+    def _read(self, key: Key) -> tuple[Key, Attempt | Exception, tuple[int, ...]]:
+        """Blocking, off the reactor: one message's envelope and log."""
+        spool = self.spools[key[0]]
+        try:
+            envelope = spool.envelope(key[1])
+            history = spool.history(key[1])
+        except (NotInSpool, Malformed, SpoolError) as problem:
+            return key, problem, ()
+        return key, Attempt(spool, key[1], envelope, tried=bool(history)), pending(len(envelope.recipients), history)
+
+    def _loaded(self, messages: list[tuple[Key, Attempt | Exception, tuple[int, ...]]]) -> None:
+        for key, attempt, todo in messages:
+            match attempt:
+                case Attempt():
+                    self._begin(attempt, todo)
+                case NotInSpool():
+                    continue
+                case Malformed():
+                    self._left_alone.add(key)
+                    self._say(f"left alone bin={key[0]} file={key[1]} reason={attempt}")
+                case _:
+                    self._say(f"queue trouble id={key[1]} error={attempt}")
+                    self._waiting.add(key, self._clock.seconds() + TROUBLE_SECONDS)
+
+    # ------------------------------------------------------------ attempts
+
+    def _begin(self, attempt: Attempt, todo: Iterable[int]) -> None:
+        if self._stopping or attempt.key in self._active:
+            return
+        indices = tuple(todo)
+        if not indices:
+            self._remove(attempt)
+            return
+        assert attempt.envelope is not None
+        snapshot = self._shop.current()
+        plan = jobs(attempt.envelope, indices, snapshot.settings.routing)
+        if snapshot.settings.concurrency_remote == 0 and any(not job.next_hop.local for job in plan):
+            return  # remote mail is held: it stays in the queue until a reload says otherwise
+        self._active[attempt.key] = attempt
+        attempt.open_tasks = len(plan)
+        for job in plan:
+            task = Task(attempt, job.recipients, self._task_done)
+            if job.next_hop.local:
+                self.local.submit(task)
+            else:
+                self._destination(job.next_hop, snapshot).submit(task)
+
+    def _task_done(self, task: Task, outcomes: dict[int, Outcome]) -> None:
+        attempt = task.attempt
+        attempt.outcomes.update(outcomes)
+        attempt.open_tasks -= 1
+        if attempt.open_tasks == 0:
+            if attempt.outcomes:
+                self.registrar.close(attempt)
+            else:
+                self.gone(attempt)
+
+    def waits(self, attempt: Attempt, due: float) -> None:
+        """An attempt was filed; the message is due again at `due`."""
+        self._active.pop(attempt.key, None)
+        self._waiting.add(attempt.key, due)
+        self._schedule()
+
+    def gone(self, attempt: Attempt) -> None:
+        """The message left the queue, or its removal is on the way."""
+        self._active.pop(attempt.key, None)
+
+    def finished(self, attempt: Attempt) -> None:
+        """Nothing of the message is left to do: its files go."""
+        self.gone(attempt)
+        self._remove(attempt)
+
+    def _remove(self, attempt: Attempt) -> None:
+        self._leaving.add(attempt.key)
+        self._committer.remove(attempt.spool, attempt.id)
+
+    def _removed(self, spool: Spool, ids: Sequence[str]) -> None:
+        self._leaving.difference_update([(spool.name, id) for id in ids])
+
+    # ------------------------------------------------------------ destinations
+
+    def _destination(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
+        if snapshot is not self._hops_of:
+            self._by_hop.clear()
+            self._hops_of = snapshot
+            for old in self._destinations.values():
+                old.let_go()
+            self._destinations = {r: d for r, d in self._destinations.items() if d.lanes or len(d)}
+        found = self._by_hop.get(next_hop)
+        if found is None:
+            found = self._by_hop[next_hop] = self._make_destination(next_hop, snapshot)
+        return found
+
+    def _make_destination(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
+        if next_hop.relay:
+            demand = policy_for(next_hop, Target(next_hop.relay, "", next_hop.port), snapshot)
+            route = _Route(next_hop.relay, next_hop.port, "", demand)
+            group = (next_hop.relay, next_hop.port)
+        else:
+            route = _Route("", next_hop.port, next_hop.domain, None)
+            group = (next_hop.domain, 0)
+        budget = self._budgets.get(group)
+        if budget is None:
+            budget = self._budgets[group] = Budget(lambda: self._shop.current().settings.concurrency_remote)
+        destination = self._destinations.get(route)
+        if destination is None:
+            destination = self._destinations[route] = Destination(next_hop, budget, self._shop)
+        return destination
+
+    # ------------------------------------------------------------ orders
+
+    def reloaded(self) -> None:
+        """The settings changed: idle channels close, held mail is looked at again."""
+        for destination in self._destinations.values():
+            destination.let_go()
+        for spool in self.spools.values():
+            self.rescan(spool)
+
+    def make_all_due(self) -> None:
+        """ALRM: every waiting message now."""
+        self._waiting.make_due()
+        self._schedule()
+
+    @property
+    def busy(self) -> int:
+        """Attempts under way."""
+        return len(self._active)
+
+    def stop(self) -> None:
+        """Starts nothing new; attempts under way go on."""
+        self._stopping = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for destination in self._destinations.values():
+            destination.stop()

@@ -1,0 +1,173 @@
+"""One worker: accepts into its own bin, relays from its own bins, adopts the bins of workers that died.
+
+The assembly of the parts; nothing here knows SMTP or TLS. `stop` takes no new mail, lets what is in flight finish
+for 30 seconds, and leaves the rest to the next start: it is all on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from qmtls.net.bins import Bins
+from qmtls.net.commit import Committer
+from qmtls.net.ids import Ids
+from qmtls.net.inbound import House, InboundProtocol
+from qmtls.net.mailboxes import Mailboxes
+from qmtls.net.outbound import Dialer
+from qmtls.net.resolver import Resolver
+from qmtls.net.snapshot import Snapshot
+from qmtls.service.filing import Registrar
+from qmtls.service.lane import Workshop
+from qmtls.service.listening import own_addresses
+from qmtls.service.live import LiveSettings
+from qmtls.service.local import LocalDelivery
+from qmtls.service.places import Places
+from qmtls.service.relayer import Relayer
+from qmtls.spool.api import Spool
+
+UMASK = 0o077  # twistd sets it only as a daemon
+LOOK_SECONDS = 1.0  # control directory, pokes
+ADOPT_SECONDS = 5.0  # bins without an owner
+RESCAN_SECONDS = 60.0  # everything, for what no poke announced
+DRAIN_SECONDS = 30.0  # for what is in flight at TERM
+
+log = Logger()
+
+
+class InboundFactory(Factory):
+    """Makes the protocol of each accepted connection."""
+
+    noisy = False
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol:
+        return InboundProtocol(self._house, getattr(addr, "host", ""))
+
+
+class Worker:
+    """`start` takes the bins; `factory()` is for the listening sockets."""
+
+    def __init__(self, reactor: Any, places: Places, first: Snapshot, say: Callable[[str], None]) -> None:
+        self._reactor = reactor
+        self._say = say
+        self._ports: list[IListeningPort] = []
+        self.committer = Committer(reactor.callFromThread)
+        self.live = LiveSettings(places.control, places.home, first, self._off_reactor, say)
+        self._bins = Bins(places.queue)
+        self._mailboxes = Mailboxes(places.mail)
+        self._ids = Ids()
+        self._own: Spool | None = None
+        self._connections: set[InboundProtocol] = set()
+        self._loops: list[LoopingCall] = []
+        settings = self.live.settings
+        resolver = Resolver(reactor, settings().dns_servers)
+        dialer = Dialer(reactor, resolver, self._off_reactor, own_addresses(self._hosts), say)
+        shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say)
+        self.relayer = relayer = Relayer(reactor, self.committer, shop, say)
+        relayer.registrar = Registrar(
+            reactor,
+            self.committer,
+            self._ids,
+            settings,
+            self._spool,
+            relayer.offer,
+            relayer.waits,
+            relayer.finished,
+            say,
+        )
+        relayer.local = LocalDelivery(self._mailboxes, self._off_reactor, lambda: settings().concurrency_local)
+        self.live.changed = relayer.reloaded
+
+    def _off_reactor(self, work: Callable[[], Any]) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
+
+    def _hosts(self) -> Iterable[str]:
+        return [port.getHost().host for port in self._ports]  # type: ignore[attr-defined]
+
+    def _spool(self) -> Spool:
+        assert self._own is not None
+        return self._own
+
+    def factory(self) -> InboundFactory:
+        return InboundFactory(
+            House(
+                clock=self._reactor,
+                current=self.live.current,
+                spool=self._spool,
+                committer=self.committer,
+                next_id=self._ids.next,
+                is_mailbox=self._mailboxes.exists,
+                accepted=self.relayer.accepted,
+                say=self._say,
+                connections=self._connections,
+            )
+        )
+
+    def listens(self, port: IListeningPort) -> None:
+        """A bound port of ours: its address is one of our own, and it closes when we stop."""
+        self._ports.append(port)
+
+    def start(self) -> None:
+        """Takes a bin; the sockets may be open before, connections are served from the next reactor turn on."""
+        os.umask(UMASK)
+        self._own = self._bins.acquire_own()
+        self._say(f"worker started pid={os.getpid()} bin={self._own.name}")
+        self.relayer.adopt(self._own)
+        for seconds, work in ((LOOK_SECONDS, self._look), (ADOPT_SECONDS, self._adopt), (RESCAN_SECONDS, self._rescan)):
+            loop = LoopingCall(work)
+            loop.clock = self._reactor
+            self._loops.append(loop)
+            loop.start(seconds, now=False).addErrback(lambda failure: log.failure("a timer of ours", failure=failure))
+        self._reactor.callLater(0.2, self._adopt)
+
+    def _look(self) -> None:
+        self.live.look()
+        for spool in self._bins.poked():
+            self.relayer.rescan(spool)
+
+    def _adopt(self) -> None:
+        for spool in self._bins.adopt():
+            self._say(f"adopted bin={spool.name}")
+            self.relayer.adopt(spool)
+        warnings = self._bins.warnings
+        while warnings:
+            self._say(f"left alone {warnings.pop(0)}")
+
+    def _rescan(self) -> None:
+        for spool in list(self.relayer.spools.values()):
+            self.relayer.rescan(spool)
+
+    async def stop(self) -> None:
+        """Graceful end."""
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        self.relayer.stop()
+        for connection in list(self._connections):
+            connection.shut_down()
+        deadline = self._reactor.seconds() + DRAIN_SECONDS
+        while (self._connections or self.relayer.busy) and self._reactor.seconds() < deadline:
+            await self._pause(0.05)
+        for connection in list(self._connections):
+            connection.cut_off()
+        await self.committer.stop()
+        self._bins.release_all()
+        self._say("worker stopped")
+
+    def _pause(self, seconds: float) -> Deferred[None]:
+        waking: Deferred[None] = Deferred()
+        self._reactor.callLater(seconds, waking.callback, None)
+        return waking

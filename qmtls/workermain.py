@@ -1,0 +1,62 @@
+"""The process of one of several workers: `python -m qmtls.workermain ORDER`, started by the supervisor only.
+
+ORDER is JSON: where the parts are, and which inherited descriptors are listening sockets. Standard input is a pipe
+that the supervisor holds: when it closes, the worker ends. Lines for the log go to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import IO, Any, cast
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.stdio import StandardIO
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+from qmtls.net.linelog import LineLog
+from qmtls.service.listening import CannotServe, adopt
+from qmtls.service.places import Places, places
+from qmtls.service.worker import Worker
+from qmtls.tap import SWITCH_INTERVAL, install_signals, start_snapshot
+
+reactor: Any = _reactor
+
+
+class SupervisorGone(Protocol):
+    """Standard input: nothing is ever said; its end is the order to stop."""
+
+    def connectionLost(self, reason: object = None) -> None:
+        if reactor.running:
+            reactor.stop()
+
+
+def main(order: str) -> int:
+    asked = json.loads(order)
+    where: Places = places(**asked["places"])
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    lines = LineLog(reactor, 1)
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(cast("IO[str]", lines))], redirectStandardIO=False)
+    try:
+        worker = Worker(reactor, where, start_snapshot(where), lines.say)
+        for fd, family in asked["sockets"]:
+            worker.listens(adopt(reactor, fd, family, worker.factory()))
+            os.close(fd)
+        worker.start()
+    except (CannotServe, OSError) as problem:
+        lines.say(f"cannot start: {problem}")
+        lines.flush()
+        return 1
+    install_signals(worker.live.reload, worker.relayer.make_all_due)
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(worker.stop()))
+    StandardIO(SupervisorGone())
+    reactor.run()
+    lines.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,48 @@
+# Two commands for a newcomer, each of which sets up all that it needs:
+#   make run     two mail servers on loopback, one message refused, one relayed and shown
+#   make test    everything that CI runs
+# The others: make fast (the pure tests, seconds), make bench, make stop, make clean.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SHELL := /bin/sh
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop test fast lint bench clean
+
+help:
+	@sed -n 's/^#   //p; s/^# The others/Others/p' Makefile
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "qmtls needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+run: $(STAMP)
+	@$(BIN)/python scripts/demo.py
+
+stop: $(STAMP)
+	@$(BIN)/python scripts/demo.py --stop
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: $(STAMP)
+	scripts/system-packages
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not system"
+
+bench: $(STAMP)
+	$(BIN)/python -m bench
+
+clean:
+	-@test ! -x $(BIN)/python || $(BIN)/python scripts/demo.py --stop
+	rm -rf $(VENV) .run .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

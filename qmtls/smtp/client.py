@@ -13,8 +13,8 @@ for nobody.
 
 Promises: each `begin` ends in exactly one Sent or Ended with one result per recipient; a recipient is delivered
 only if its RCPT and then the whole content got a 2xx. Nothing learnt in plaintext survives STARTTLS. Octets that no
-command asked for end the session. After Ended nothing that comes is looked at. Calls that `client_states.CALLS` does
-not allow raise RuntimeError: they are faults of ours.
+command asked for end the session. After Ended nothing that comes is looked at, and nothing is sent. Calls that
+`client_states.CALLS` does not allow raise RuntimeError: they are faults of ours.
 """
 
 from __future__ import annotations
@@ -183,15 +183,17 @@ class ClientSession:
     def send_content(self, data: bytes) -> None:
         """Octets of the content as stored, in any pieces, after SendContent."""
         self._state = self._allow(Call.SEND_CONTENT)
-        self._out.append(self._current().stuffer.feed(data))
+        if self._work is not None:
+            self._out.append(self._work.stuffer.feed(data))
 
     def end_content(self) -> None:
         """The content is complete: Sent or Ended follows."""
         self._state = self._allow(Call.END_CONTENT)
-        self._out.append(self._current().stuffer.end())
+        if self._work is not None:
+            self._out.append(self._work.stuffer.end())
 
     def quit(self) -> None:
-        """A polite end: Ended follows. Nothing happens if the session is over already."""
+        """A polite end: Ended follows."""
         self._state = self._allow(Call.QUIT)
         if self._state is State.QUIT:
             self._out.append(b"QUIT\r\n")
@@ -247,6 +249,7 @@ class ClientSession:
         stage = self._stage = self.stage
         work, self._work = self._work, None
         self._state = State.ENDED
+        self._out.clear()
         results: tuple[Result, ...] = ()
         if work is not None:
             results = work.settle(Result(stage, reply, "" if reply else why))

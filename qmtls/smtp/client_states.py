@@ -49,6 +49,9 @@ CALLS: Mapping[tuple[State, Call], State] = {
     (State.SENDING, Call.SEND_CONTENT): State.SENDING,
     (State.SENDING, Call.END_CONTENT): State.CONTENT,
     (State.READY, Call.QUIT): State.QUIT,
+    # The peer may end the session at any time: what the adapter was about to do then comes to nothing.
+    (State.ENDED, Call.SEND_CONTENT): State.ENDED,
+    (State.ENDED, Call.END_CONTENT): State.ENDED,
     (State.ENDED, Call.QUIT): State.ENDED,
 }
 

@@ -1,0 +1,59 @@
+"""Where things lie: HOME and its four parts, and the one control file that the mail-making commands read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmtls.cli.output import CommandError
+
+DEFAULT = "/var/qmtls"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A home directory; nothing is checked or made before it is used."""
+
+    root: Path
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control"
+
+    @property
+    def queue(self) -> Path:
+        return self.root / "queue"
+
+    @property
+    def mail(self) -> Path:
+        return self.root / "mail"
+
+    @property
+    def authority(self) -> Path:
+        """The local CA that `qmtls init` makes."""
+        return self.root / "state" / "ca"
+
+    def me(self) -> str:
+        """The name of this host, from `control/me`; CommandError if there is none.
+
+        Only this file is read: mail can be queued while other control files are being edited.
+        """
+        path = self.control / "me"
+        try:
+            lines = path.read_text("ascii").splitlines()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise CommandError(f"{path}: {why(problem)}; `qmtls init` makes a home, --home names another one") from None
+        name = lines[0].strip() if lines else ""
+        if not name:
+            raise CommandError(f"{path}: empty; write the name of this host into its first line")
+        return name
+
+
+def default_home() -> str:
+    return os.environ.get("QMTLS_HOME") or DEFAULT
+
+
+def why(problem: Exception) -> str:
+    """The short reason of a failed file operation, without the path that the sentence names already."""
+    return (problem.strerror if isinstance(problem, OSError) else None) or str(problem)

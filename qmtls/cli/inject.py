@@ -1,0 +1,75 @@
+"""Mail made on this host into the queue: the bin `inject`, by the same commit as received mail.
+
+Works while the service is down; a running one is woken by the new file. When `inject` returns, the message is
+synced to the disk. On failure nothing of it is left, and CommandError or SpoolError says why.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qmtls.cli.compose import Defaults, Draft, complete
+from qmtls.cli.home import Home
+from qmtls.net.ids import Ids
+from qmtls.smtp.address import Address
+from qmtls.smtp.envelope import Arrival, Envelope, Recipient
+from qmtls.smtp.trace import received_field
+from qmtls.spool.maildir import MaildirSpool
+
+BIN = "inject"
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """Who sends to whom, and what the header says if the draft does not."""
+
+    sender: Address | None  # None = the null reverse-path
+    recipients: Sequence[Address]
+    author: str
+    full_name: str = ""
+    subject: str | None = None
+    to: Sequence[str] = ()
+
+
+def login_name() -> str:
+    """Who runs this; the number of the account if it has no name."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid{uid}"
+
+
+def inject(home: Home, draft: Draft, posting: Posting) -> str:
+    """Completes the draft and commits it. Returns the queue id."""
+    me = home.me()
+    now = time.time()
+    id = Ids().next()
+    complete(draft, Defaults(posting.author, me, id, now, posting.full_name, posting.subject, posting.to))
+    recipients = tuple(Recipient(address) for address in dict.fromkeys(posting.recipients))
+    envelope = Envelope(
+        reverse_path=posting.sender,
+        recipients=recipients,
+        arrival=Arrival(now, protocol="local", identity=login_name()),
+        body="8BITMIME" if draft.eight_bit else "7BIT",
+    )
+    sole = str(recipients[0].address) if len(recipients) == 1 else ""
+    received = received_field(envelope.arrival, by=me, id=id, recipients=len(recipients), recipient=sole)
+    spool = MaildirSpool(home.queue / BIN)
+    incoming = spool.begin(id, envelope)
+    try:
+        incoming.write(received)
+        for chunk in draft.chunks():
+            if incoming.write(chunk):
+                incoming.flush()
+        problem = spool.commit([incoming])[0]
+        if problem is not None:
+            raise problem
+    except BaseException:
+        incoming.abort()
+        raise
+    return id

@@ -1,0 +1,48 @@
+"""`qmtls check`: the status that scripts look at, and findings with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.conftest import Cli
+
+
+def test_a_new_home_is_good(cli: Cli, home: Path) -> None:
+    result = cli("check")
+    assert result.status == 0
+    assert result.out.splitlines()[-1] == f"{home}/control: good"
+    assert {row["level"] for row in cli("check", "--json").rows} <= {"note"}
+
+
+def test_a_problem_has_its_place(cli: Cli, home: Path) -> None:
+    (home / "control/listen").write_text("# comment\nsmpt tcp:25\n")
+    result = cli("check")
+    assert result.status == 1
+    assert "listen:2" in result.out
+    assert "does not start" in result.out
+    rows = cli("check", "--json").rows
+    assert [(row["level"], row["line"]) for row in rows] == [("error", 2)]
+    assert str(rows[0]["file"]).endswith("listen")
+
+
+def test_an_unusable_pin_fails_the_check(cli: Cli, home: Path) -> None:
+    (home / "control/dest.test.pem").write_text("")
+    result = cli("check")
+    assert result.status == 1
+    assert "dest.test.pem" in result.out
+
+
+def test_a_readable_key_is_refused(cli: Cli, home: Path) -> None:
+    (home / "control/servercert.pem").chmod(0o644)
+    result = cli("check")
+    assert result.status == 1
+    assert "chmod" in result.out
+
+
+def test_another_directory(cli: Cli, home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "qmail"
+    other.mkdir()
+    assert cli("check", "--control", other).status == 1
+    (other / "me").write_text("mx.test\n")
+    assert cli("check", "--control", other).status == 0
+    assert cli("check", "--control", tmp_path / "none").status == 1

@@ -1,0 +1,189 @@
+"""The queue as operators see it: listing, one message, retry, removal; and files that are not ours."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from qmtls.smtp.address import parse_address
+from qmtls.smtp.envelope import Arrival, Envelope, Recipient
+from qmtls.spool.api import Attempt, Filing
+from qmtls.spool.maildir import MaildirSpool
+from tests.cli.conftest import Cli
+
+ARRIVED = 1795356309.0
+REASON = "mx.b.test[192.0.2.1]: its key is not the one pinned in control/b.test.pem"
+
+
+def put(
+    home: Path,
+    id: str,
+    to: str,
+    sender: str | None = "joe@a.test",
+    bin: str = "w1",
+    held: bool = False,
+    tried: bool = True,
+) -> None:
+    """A message for the recipients `to`; if tried, the first got it and the others wait for REASON."""
+    spool = MaildirSpool(home / "queue" / bin)
+    names = to.split()
+    envelope = Envelope(
+        reverse_path=parse_address(sender) if sender else None,
+        recipients=tuple(Recipient(parse_address(name)) for name in names),
+        arrival=Arrival(ARRIVED, "198.51.100.7", "client.test", "ESMTPS", "TLSv1.3 X", "joe@a.test"),
+    )
+    incoming = spool.begin(id, envelope)
+    incoming.write(b"Subject: x\r\n\r\nhello\r\n")
+    assert spool.commit([incoming]) == [None]
+    if tried:
+        rest = tuple(range(1, len(names)))
+        attempt = Attempt(ARRIVED + 1, done=(0,), deferred=rest, reasons=tuple((n, REASON) for n in rest))
+        assert spool.record([Filing(id, attempt, due=ARRIVED + 400, held=held)]) == [None]
+    spool.close()
+
+
+@pytest.fixture
+def queue(home: Path) -> Path:
+    put(home, "0001a", "first@b.test ann@b.test bob@c.test")
+    put(home, "0002b", "ann@sub.b.test", sender=None, bin="inject", tried=False)
+    put(home, "0003c", "x@d.test ann@d.test", sender="eve@evil.test", held=True)
+    return home
+
+
+def ids(cli: Cli, *arguments: str) -> list[object]:
+    return [row["id"] for row in cli("queue", "list", "--json", *arguments).rows]
+
+
+def test_list_json_has_the_promised_keys(cli: Cli, queue: Path) -> None:
+    result = cli("queue", "list", "--json")
+    assert result.status == 0
+    waiting, fresh, held = result.rows
+    assert waiting == {
+        "id": "0001a",
+        "from": "joe@a.test",
+        "to": ["ann@b.test", "bob@c.test"],
+        "size": 21,
+        "arrived": ARRIVED,
+        "attempts": 1,
+        "next": ARRIVED + 400,
+        "held": False,
+        "reason": REASON,
+    }
+    assert fresh == {**fresh, "from": "", "to": ["ann@sub.b.test"], "attempts": 0, "next": ARRIVED, "reason": ""}
+    assert held == {**held, "held": True, "next": None}
+
+
+def test_list_for_people(cli: Cli, queue: Path) -> None:
+    text = cli("queue", "list").out
+    assert REASON in text
+    assert "to <ann@b.test>" in text
+    assert "first@b.test" not in text  # has its copy
+    assert "from <>" in text
+    assert "held" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("--from", "JOE@a.test"), ["0001a"]),
+        (("--from", "@evil.test"), ["0003c"]),
+        (("--from", "<>"), ["0002b"]),
+        (("--to", "bob@c.test"), ["0001a"]),
+        (("--to", "first@b.test"), []),
+        (("--to", "@b.test"), ["0001a"]),
+        (("--domain", "b.test"), ["0001a"]),
+        (("--domain", ".b.test"), ["0002b"]),
+        (("--domain", "D.test", "--from", "@a.test"), []),
+    ],
+)
+def test_filters(cli: Cli, queue: Path, arguments: tuple[str, ...], found: list[str]) -> None:
+    assert ids(cli, *arguments) == found
+
+
+def test_show(cli: Cli, queue: Path) -> None:
+    (row,) = cli("queue", "show", "--json", "0001a").rows
+    assert row["client"] == "198.51.100.7"
+    assert row["recipients"] == ["first@b.test", "ann@b.test", "bob@c.test"]
+    assert row["history"] == [
+        {
+            "time": ARRIVED + 1,
+            "event": "attempt",
+            "done": ["first@b.test"],
+            "failed": [],
+            "deferred": ["ann@b.test", "bob@c.test"],
+            "reasons": {"ann@b.test": REASON, "bob@c.test": REASON},
+        }
+    ]
+    text = cli("queue", "show", "0001a").out
+    assert "with ESMTPS from 198.51.100.7 (client.test)" in text
+    assert "done      <first@b.test>" in text
+    assert f"deferred  <bob@c.test>  {REASON}" in text
+
+
+def test_unknown_ids(cli: Cli, queue: Path) -> None:
+    for verb in ("show", "retry", "remove"):
+        result = cli("queue", verb, "0001a", "nothere", "../../control/me")
+        assert result.status == 1
+        assert "nothere: no such message" in result.err
+    assert ids(cli) == ["0002b", "0003c"]
+    assert (queue / "control/me").exists()
+
+
+def test_retry_makes_waiting_mail_due(cli: Cli, queue: Path) -> None:
+    result = cli("queue", "retry", "0001a", "0002b", "0003c")
+    assert result.status == 0
+    assert result.out.splitlines() == ["0001a: due now", "0002b: was due already", "0003c: held"]
+    spool = MaildirSpool(queue / "queue/w1")
+    due = {waiting.id: (waiting.due, waiting.held) for waiting in spool.scan()}
+    spool.close()
+    assert abs(due["0001a"][0] - time.time()) < 60
+    assert due["0003c"] == (0.0, True)
+
+
+def test_remove_by_filter(cli: Cli, queue: Path) -> None:
+    assert cli("queue", "remove", "--from", "@evil.test").status == 0
+    assert ids(cli) == ["0001a", "0002b"]
+    assert not list((queue / "queue").rglob("0003c"))
+    assert cli("queue", "remove", "--from", "@evil.test").status == 1
+
+
+@pytest.mark.parametrize("verb", ["retry", "remove"])
+def test_everything_is_never_meant(cli: Cli, queue: Path, verb: str) -> None:
+    assert cli("queue", verb).status == 2
+    assert len(ids(cli)) == 3
+
+
+def test_files_that_are_not_ours(cli: Cli, queue: Path) -> None:
+    broken = queue / "queue/w1/new/0009f"
+    broken.write_text("not ours")
+    (queue / "queue/w1/new/UPPER.case").write_text("x")
+    (queue / "queue/w1/new/0008e").mkdir()
+    (queue / "queue/stray").write_text("x")
+    result = cli("queue", "list", "--json")
+    assert result.status == 1
+    assert [row["id"] for row in result.rows] == ["0001a", "0002b", "0003c"]
+    for name in ("0009f", "UPPER.case", "0008e"):
+        assert name in result.err
+    assert broken.read_text() == "not ours"
+
+
+def test_a_hostile_reason_does_not_steer_the_terminal(cli: Cli, home: Path) -> None:
+    put(home, "0001a", "ann@b.test", tried=False)
+    spool = MaildirSpool(home / "queue/w1")
+    reason = "451 \x1b[2J\r\nfake line"
+    spool.record([Filing("0001a", Attempt(ARRIVED, deferred=(0,), reasons=((0, reason),)), due=ARRIVED + 1)])
+    spool.close()
+    for command in (("list",), ("show", "0001a")):
+        text = cli("queue", *command).out
+        assert "\x1b" not in text
+        assert "\nfake" not in text
+    assert cli("queue", "list", "--json").rows[0]["reason"] == reason
+
+
+def test_an_empty_queue_and_none(cli: Cli, home: Path) -> None:
+    result = cli("queue", "list")
+    assert (result.status, result.out) == (0, "")
+    missing = cli("--home", home / "nowhere", "queue", "list")
+    assert (missing.status, "--home" in missing.err) == (1, True)

@@ -1,0 +1,64 @@
+"""What the server session says of its own accord. Tools match some of these texts: change none lightly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qmtls.smtp.reply import Reply, reply
+
+GO_AHEAD = reply(354, "", "go ahead, end with a dot on a line of its own")
+READY_FOR_TLS = reply(220, "", "ready for tls")
+
+OK = reply(250, "2.0.0", "ok")
+FLUSHED = reply(250, "2.0.0", "flushed")
+VRFY = reply(252, "2.0.0", "send some mail, I'll try my best")
+HELP = reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT; see RFC 5321")
+
+NO_TLS = reply(454, "4.7.0", "TLS not available")
+TLS_TWICE = reply(503, "5.5.1", "this is TLS already")
+BEHIND_STARTTLS = reply(501, "5.5.4", "nothing may follow STARTTLS before its reply")
+
+LINE_TOO_LONG = reply(500, "5.5.2", "line too long")
+TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "too many recipients")
+
+# These end the session.
+ENDLESS_LINE = reply(421, "4.7.0", "that line was far too long")
+TOO_MANY_ERRORS = reply(421, "4.7.0", "too many errors")
+TOO_MUCH = reply(421, "4.7.0", "too much at once")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What a session needs to know of the server."""
+
+    host: str  # our name: EHLO reply, 221
+    greeting: str  # text of the 220
+    max_size: int = 0  # octets of content; 0 = no limit
+    starttls: bool = False  # a server certificate exists
+    tls_first: bool = False  # TLS from the first octet: the greeting waits for `tls_established`
+
+
+def greeting(config: ServerConfig) -> Reply:
+    return reply(220, "", config.greeting)
+
+
+def goodbye(config: ServerConfig) -> Reply:
+    return reply(221, "2.0.0", config.host)
+
+
+def hello(config: ServerConfig, esmtp: bool, tls: bool) -> Reply:
+    """The reply to EHLO or HELO: exactly the extensions that work in that state.
+
+    SIZE 0 says that there is no limit (RFC 1870 section 3).
+    """
+    if not esmtp:
+        return reply(250, "", config.host)
+    offered = [config.host, "PIPELINING", f"SIZE {config.max_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"]
+    if config.starttls and not tls:
+        offered.append("STARTTLS")
+    return reply(250, "", *offered)
+
+
+def chunk_taken(octets: int) -> Reply:
+    """The reply to a BDAT that is not the last."""
+    return reply(250, "2.0.0", f"{octets} octets received")

@@ -120,13 +120,12 @@ def _returned(report: FailureReport) -> tuple[str, bytes]:
     content = report.content
     if not report.cut and len(content) <= RETURN_LIMIT and not report.envelope.requiretls:
         return "message/rfc822", content
-    if content.startswith(b"\r\n"):
-        return "text/rfc822-headers", b""
-    head = content[:RETURN_LIMIT]
+    # A message without header fields begins with its empty line; one that was cut counts up to its last CRLF.
+    head = b"\r\n" + content[:RETURN_LIMIT]
     end = head.find(b"\r\n\r\n")
     if end < 0:
         end = head.rfind(b"\r\n")
-    return "text/rfc822-headers", head[: end + 2]
+    return "text/rfc822-headers", head[2 : end + 2]
 
 
 def _header(report: FailureReport, to: Address, boundary: str, encoding: str) -> str:

@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from qmtls.smtp.client_states import CALLS, REPLIES, STAGES, Call, State, Step, time_limit
-from qmtls.smtp.dots import DotStuffer
+from qmtls.smtp.content import DotStuffer
 from qmtls.smtp.events import (
     NEED_DATA,
     PAUSED,

@@ -1,0 +1,211 @@
+"""Failure reports as a mail reader sees them: parsed by the email package, never by their own code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from email import message_from_bytes, policy
+from email.message import EmailMessage, Message
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qmtls.delivery.dsn import (
+    DOUBLE_BOUNCE_SENDER,
+    RETURN_LIMIT,
+    FailureReport,
+    compose,
+    double_bounce,
+    is_double_bounce,
+    wire_reverse_path,
+)
+from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.smtp.address import Address
+from qmtls.smtp.envelope import Arrival, Envelope, Recipient
+
+SENDER = Address("alice", "client.example")
+BOB = Address("bob", "x.example")
+EVE = Address("eve", "y.example")
+REFUSED = Outcome(
+    Fate.FAILED,
+    "mx.x.example (192.0.2.1) said at RCPT: 550 5.1.1 no such user",
+    "5.1.1",
+    "550 5.1.1 no such user",
+    "mx.x.example (192.0.2.1)",
+)
+NO_TLS = Outcome(Fate.FAILED, "mx.y.example shows another key than control/y.example.pem pins", "4.7.5")
+CONTENT = b"Received: by us\r\nSubject: hello\r\n\r\nBody.\r\n.\r\nFrom here\r\n"
+
+REPORT = FailureReport(
+    me="mail.here.example",
+    bounce_from="MAILER-DAEMON",
+    bounce_host="here.example",
+    id="1700000000.abc",
+    original_id="1699999999.xyz",
+    now=1_700_000_000.0,
+    envelope=Envelope(SENDER, (Recipient(BOB), Recipient(EVE)), Arrival(1_699_999_999.0)),
+    content=CONTENT,
+    cut=False,
+    failures=((BOB, REFUSED), (EVE, NO_TLS)),
+)
+
+
+def read(content: bytes) -> tuple[EmailMessage, list[EmailMessage]]:
+    """The report and its three parts; it must be free of defects and of lone line ends."""
+    assert content.count(b"\n") == content.count(b"\r\n") == content.count(b"\r")
+    assert max(map(len, content.split(b"\r\n"))) <= 998
+    message = message_from_bytes(content, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    parts = [part for part in message.iter_parts() if isinstance(part, EmailMessage)]
+    assert not message.defects and not any(part.defects for part in parts)
+    assert len(parts) == 3
+    return message, parts
+
+
+def messages_in(part: Message) -> list[Message]:
+    payload = part.get_payload()
+    assert isinstance(payload, list)
+    return [inner for inner in payload if isinstance(inner, Message)]
+
+
+def test_who_gets_it_and_from_whom() -> None:
+    envelope, content = compose(REPORT)
+    assert envelope.reverse_path is None
+    assert [recipient.address for recipient in envelope.recipients] == [SENDER]
+    assert (envelope.arrival.time, envelope.arrival.protocol, envelope.body) == (REPORT.now, "local", "7BIT")
+    message, _ = read(content)
+    assert message.get_content_type() == "multipart/report"
+    assert message.get_param("report-type") == "delivery-status"
+    assert message["To"] == "alice@client.example"
+    assert message["From"] == "Mail Delivery System <MAILER-DAEMON@here.example>"
+    assert message["Subject"] == "failure notice"
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert message["Message-ID"] == "<1700000000.abc@mail.here.example>"
+    assert message["Date"] == "Tue, 14 Nov 2023 22:13:20 -0000"
+
+
+def test_the_text_names_each_recipient_and_reason() -> None:
+    _, (text, _, _) = read(compose(REPORT)[1])
+    words = " ".join(text.get_content().split())
+    assert f"<bob@x.example>: {REFUSED.reason}" in words
+    assert f"<eve@y.example>: {NO_TLS.reason}" in words
+    assert "mail.here.example" in words
+
+
+def test_the_fields_for_programs() -> None:
+    _, (_, status, _) = read(compose(REPORT)[1])
+    assert status.get_content_type() == "message/delivery-status"
+    about, bob, eve = messages_in(status)
+    assert about["Reporting-MTA"] == "dns; mail.here.example"
+    assert about["X-Qmtls-Queue-Id"] == "1699999999.xyz"
+    assert about["Arrival-Date"] == "Tue, 14 Nov 2023 22:13:19 -0000"
+    assert dict(bob.items()) == {
+        "Final-Recipient": "rfc822; bob@x.example",
+        "Action": "failed",
+        "Status": "5.1.1",
+        "Remote-MTA": "dns; mx.x.example",
+        "Diagnostic-Code": "smtp; 550 5.1.1 no such user",
+        "Last-Attempt-Date": "Tue, 14 Nov 2023 22:13:20 -0000",
+    }
+    assert eve["Status"] == "4.7.5" and "Remote-MTA" not in eve
+    assert eve["Diagnostic-Code"] == f"x-qmtls; {NO_TLS.reason}"
+
+
+def test_a_small_message_comes_back_whole() -> None:
+    _, (_, _, returned) = read(compose(REPORT)[1])
+    assert returned.get_content_type() == "message/rfc822"
+    (original,) = messages_in(returned)
+    assert original["Subject"] == "hello"
+    assert CONTENT in compose(REPORT)[1]
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        replace(REPORT, cut=True),
+        replace(REPORT, content=CONTENT + b"x" * 70 + b"\r\n" + b"y" * RETURN_LIMIT),
+        replace(REPORT, envelope=replace(REPORT.envelope, requiretls=True)),
+    ],
+)
+def test_a_large_or_guarded_message_comes_back_as_its_headers(report: FailureReport) -> None:
+    _, content = compose(report)
+    _, (_, _, returned) = read(content)
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert returned.get_content().splitlines() == ["Received: by us", "Subject: hello"]
+    assert b"Body." not in content
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (b"\r\nBody.\r\n", b""),
+        (b"", b""),
+        (b"A: b\r\nC: " + b"d" * RETURN_LIMIT, b"A: b\r\n"),
+        (b"A: b\r\n", b"A: b\r\n"),
+        (b"garbage without an end", b""),
+    ],
+)
+def test_headers_of_odd_messages(content: bytes, headers: bytes) -> None:
+    made = compose(replace(REPORT, content=content, cut=True))[1]
+    read(made)
+    assert made.partition(b"text/rfc822-headers\r\n\r\n")[2].partition(b"\r\n--=_")[0] == headers
+
+
+def test_eight_bit_content_is_declared() -> None:
+    envelope, content = compose(replace(REPORT, content="Subject: ü\r\n\r\nü\r\n".encode()))
+    message, (_, _, returned) = read(content)
+    assert envelope.body == "8BITMIME"
+    assert message["Content-Transfer-Encoding"] == returned["Content-Transfer-Encoding"] == "8bit"
+
+
+def test_a_message_that_guesses_the_boundary_stays_inside() -> None:
+    guess = b"Subject: x\r\n\r\n--=_1700000000.abc\r\nContent-Type: text/html\r\n\r\n--=_1700000000.abcx--\r\n"
+    _, (_, _, returned) = read(compose(replace(REPORT, content=guess))[1])
+    assert returned.get_content_type() == "message/rfc822"
+    assert b"text/html" in returned.as_bytes()
+
+
+@given(st.text(), st.text(), st.text(), st.text(), st.binary(max_size=200))
+def test_no_word_adds_a_field_or_a_part(local: str, domain: str, reason: str, remote: str, body: bytes) -> None:
+    evil = Address(local, domain)
+    outcome = Outcome(Fate.FAILED, reason, "5.0.0", remote, "h (1)")
+    message = b"Subject: x\r\n\r\n" + body.replace(b"\r", b"").replace(b"\n", b"\r\n")
+    report = replace(
+        REPORT,
+        failures=((evil, outcome), (evil, replace(outcome, remote="", host=""))),
+        envelope=replace(REPORT.envelope, reverse_path=evil),
+        content=message,
+    )
+    made = compose(report)[1]
+    head, _, _ = made.partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0] for line in head.split(b"\r\n") if not line.startswith(b"\t")]
+    assert len(names) == len(set(names)) == (9 if not body.isascii() else 8)
+    parsed = message_from_bytes(made, policy=policy.compat32)
+    parts = messages_in(parsed)
+    assert len(parts) == 3
+    fields = 6 if remote else 5
+    assert [len(group.keys()) for group in messages_in(parts[1])] == [3, fields, 5]
+
+
+def test_a_report_is_never_answered_by_a_report() -> None:
+    for reverse_path in (None, DOUBLE_BOUNCE_SENDER):
+        with pytest.raises(ValueError, match="report"):
+            compose(replace(REPORT, envelope=replace(REPORT.envelope, reverse_path=reverse_path)))
+
+
+def test_a_double_bounce_goes_to_the_postmaster_and_ends_there() -> None:
+    bounced = replace(REPORT, envelope=replace(REPORT.envelope, reverse_path=None))
+    envelope, content = double_bounce(bounced, "postmaster", "here.example")
+    assert envelope.recipients[0].address == Address("postmaster", "here.example")
+    assert str(envelope.reverse_path) == "#@[]"
+    assert is_double_bounce(envelope) and not is_double_bounce(bounced.envelope)
+    message, _ = read(content)
+    assert message["To"] == "postmaster@here.example"
+    with pytest.raises(ValueError, match="dropped"):
+        double_bounce(replace(REPORT, envelope=envelope), "postmaster", "here.example")
+
+
+def test_other_hosts_see_a_null_path() -> None:
+    assert wire_reverse_path(DOUBLE_BOUNCE_SENDER) is None
+    assert wire_reverse_path(None) is None
+    assert wire_reverse_path(SENDER) is SENDER

@@ -36,8 +36,8 @@ class Bins:
         self._locks: dict[str, int] = {}
         self._spools: dict[str, MaildirSpool] = {}
         self._seen: dict[str, tuple[int, int]] = {}
-        self._strange: set[str] = set()
-        self.warnings: list[str] = []  # names in the queue directory that are no bins, each once
+        self._warned: set[str] = set()
+        self.warnings: list[str] = []  # what is no bin, and what cannot be opened, each once
 
     def acquire_own(self) -> MaildirSpool:
         """The first numbered bin that nobody holds, or a new one. SpoolError."""
@@ -54,13 +54,24 @@ class Bins:
                 return spool
 
     def adopt(self) -> list[MaildirSpool]:
-        """Bins with mail that nobody holds any more, and `inject`: those that became ours by this call. SpoolError."""
+        """Bins with mail that nobody holds any more, and `inject`: those that became ours by this call.
+
+        A bin that cannot be opened is named in `warnings` and tried again by the next call.
+        """
         adopted = []
-        for name in (INJECT, *self._names()):
-            if name not in self._locks and (name == INJECT or self._has_mail(name)):
+        try:
+            candidates = [INJECT, *(name for name in self._names() if name != INJECT and self._has_mail(name))]
+        except SpoolError as error:
+            self._warn(str(error))
+            return []
+        for name in candidates:
+            try:
                 spool = self._take(name)
-                if spool is not None:
-                    adopted.append(spool)
+            except SpoolError as error:
+                self._warn(str(error))
+                continue
+            if spool is not None:
+                adopted.append(spool)
         return adopted
 
     def poked(self) -> list[MaildirSpool]:
@@ -73,8 +84,8 @@ class Bins:
 
     def _changed(self, name: str) -> bool:
         try:
-            owner = os.stat(self._queue / name / OWNER).st_mtime_ns
-            new = os.stat(self._queue / name / "new").st_mtime_ns if name == INJECT else 0
+            owner = (self._queue / name / OWNER).stat().st_mtime_ns
+            new = (self._queue / name / "new").stat().st_mtime_ns if name == INJECT else 0
         except OSError:  # the next scan says what is wrong
             return True
         before = self._seen.get(name)
@@ -103,9 +114,13 @@ class Bins:
         for name in names:
             if is_bin(name) and (self._queue / name).is_dir():
                 yield name
-            elif name not in self._strange:
-                self._strange.add(name)
-                self.warnings.append(f"{self._queue / name}: not a bin of the queue; left alone")
+            else:
+                self._warn(f"{self._queue / name}: not a bin of the queue")
+
+    def _warn(self, line: str) -> None:
+        if line not in self._warned:
+            self._warned.add(line)
+            self.warnings.append(line)
 
     def _has_mail(self, name: str) -> bool:
         for part in ("new", "cur"):

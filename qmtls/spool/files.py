@@ -6,7 +6,7 @@ A file is never followed through a link, is made new or not at all, and is nobod
 """
 
 # The system's calls themselves: a Path object for each would cost as much as the call.
-# ruff: noqa: PTH
+# ruff: noqa: PTH101, PTH102, PTH104, PTH108
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# Files that we may not or cannot read as such: no trouble of the disk, but not ours (ENXIO: a socket).
-UNREADABLE = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO})
+# What we may not or cannot read as a file: no trouble of the disk, but not ours (ENXIO: a socket, ESPIPE: a fifo).
+UNREADABLE = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ESPIPE})
 
 
 class Files(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 
@@ -39,4 +40,6 @@ def _file(entry: os.DirEntry[str], prefix: str) -> tuple[object, ...]:
         found = entry.stat()
     except OSError as problem:
         return name, type(problem).__name__, problem.errno
+    if stat.S_ISDIR(found.st_mode):
+        return name, "directory", found.st_ino  # what is in it counts by itself, or not at all
     return name, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from qmtls.control.lists import BadValueError, ControlFiles, quote, read_regular
 from qmtls.tls.names import canonical, is_host_name, is_ip
@@ -90,7 +91,9 @@ def _read_pin(files: ControlFiles, host: str, path: str) -> PinFile:
 def _name(files: ControlFiles, text: str, origin: Origin) -> str:
     """The canonical name that a file stands for, "" (with a warning) if it can stand for none."""
     name = canonical(text)
-    if is_host_name(name) or is_ip(name):
+    if is_ip(name):
+        return str(ip_address(name))
+    if is_host_name(name):
         return name
     if text.startswith("."):
         if is_host_name(name[1:]):  # not an editor's or a tool's hidden file

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qmtls.control.routes import read_routing
+from tests.control.directory import reader
+
+
+def routes(control: Path, text: str) -> dict[str, tuple[str, int]]:
+    files = reader(control, {"smtproutes": text})
+    found = read_routing(files, frozenset({"here.example"}))
+    assert not files.problems, files.problems
+    assert found.locals == {"here.example"}
+    return {key: (route.relay, route.port) for key, route in found.routes.items()}
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "relay"),
+    [
+        ("a.example:relay.example", "a.example", ("relay.example", 25)),
+        ("A.Example.:Relay.Example.:587", "a.example", ("relay.example", 587)),
+        (".a.example:relay.example", ".a.example", ("relay.example", 25)),
+        (":relay.example", "", ("relay.example", 25)),
+        ("a.example:", "a.example", ("", 25)),
+        ("a.example:[192.0.2.1]", "a.example", ("192.0.2.1", 25)),
+        ("a.example:[192.0.2.1]:26", "a.example", ("192.0.2.1", 26)),
+        ("a.example:192.0.2.1:26", "a.example", ("192.0.2.1", 26)),
+        ("a.example:[2001:DB8::1]:26", "a.example", ("2001:db8::1", 26)),
+        ("a.example:[relay.example]:26", "a.example", ("relay.example", 26)),
+        ("[192.0.2.9]:relay.example", "[192.0.2.9]", ("relay.example", 25)),
+        ("[IPv6:2001:db8::9]:relay.example:26", "[ipv6:2001:db8::9]", ("relay.example", 26)),
+    ],
+)
+def test_a_route(tmp_path: Path, line: str, key: str, relay: tuple[str, int]) -> None:
+    assert routes(tmp_path, line) == {key: relay}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a.example", "has no colon"),
+        ("a.example:lmtp:host:24", "lmtp: relays are not supported by this version"),
+        ("a.example:SMTPS:host", "SMTPS: relays are not supported by this version"),
+        ("a.example:relay:465", "port 465"),
+        ("a.example:relay:0", "out of range"),
+        ("a.example:relay:25:26", "no whole number"),
+        ("a.example:relay user password", "no host name"),
+        ("user@a.example:relay", "no host name"),
+        ("[192.0.2.9:relay", "no host name"),
+        ("a.example:[relay", "no host name"),
+    ],
+)
+def test_a_bad_route_is_a_problem_of_its_line(tmp_path: Path, line: str, words: str) -> None:
+    files = reader(tmp_path, {"smtproutes": f"ok.example:relay\n{line}\n"})
+    assert set(read_routing(files, frozenset()).routes) == {"ok.example"}
+    (problem,) = files.problems
+    assert str(problem.origin) == "control/smtproutes:2" and words in problem.what
+
+
+def test_of_two_lines_the_last_counts_as_in_qmail_and_that_is_told(tmp_path: Path) -> None:
+    files = reader(tmp_path, {"smtproutes": "a.example:one\nA.example:two\n"})
+    route = read_routing(files, frozenset()).routes["a.example"]
+    assert (route.relay, str(route.origin)) == ("two", "control/smtproutes:2")
+    assert len(files.warnings) == 1

@@ -85,6 +85,7 @@ def test_line_ends_and_nul_are_refused_on_the_way_in_and_out(bad: str) -> None:
 def test_a_backslash_before_a_letter_is_no_line_end() -> None:
     envelope = dataclasses.replace(ENVELOPE, reverse_path=Address("a\\n\\r\\u0000", "b.example"))
     assert decode_envelope(encode_envelope(envelope)) == envelope
+    encode_envelope(envelope, UNFINISHED)
 
 
 def changed(**parts: object) -> bytes:

@@ -219,7 +219,7 @@ def _details_text(row: Row) -> str:
     if row["tls"]:
         came.append(f"  over      {row['tls']}")
     if row["identity"]:
-        came.append(f"  let in by {row['identity']}")
+        came.append(f"  {'made' if row['protocol'] == 'local' else 'let in'} by {row['identity']}")
     history = row["history"]
     assert isinstance(history, list)
     lines = [_text(row), f"  bin       {row['bin']}", *came]

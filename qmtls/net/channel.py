@@ -125,13 +125,16 @@ class Channel(Protocol):
         return handshake
 
     async def transact(self, outgoing: Outgoing, content: Iterator[bytes]) -> tuple[Result, ...]:
-        """Sends one message; one result per recipient. Afterwards `ended` says if the channel is over."""
+        """Sends one message; one result per recipient. Afterwards `ended` says if the channel is over.
+
+        Unsendable if this server cannot take it, with nothing sent.
+        """
         self.session.begin(outgoing)
         event = await self.next()
         if isinstance(event, SendContent):
             trouble = await self._send_content(outgoing.size, content)
             if trouble is not None:
-                return tuple(Result(Stage.CONTENT, None, f"not sent: {trouble}") for _ in outgoing.recipients)
+                return tuple(Result(Stage.SENDING, None, f"not sent: {trouble}") for _ in outgoing.recipients)
             event = await self.next()
         if isinstance(event, Sent):
             return event.results
@@ -164,7 +167,7 @@ class Channel(Protocol):
             self._flush()
             if self._full and not self._closed:
                 self._drained = Deferred()
-                self._arm(min(self._patience, time_limit(Stage.CONTENT)))
+                self._arm(min(self._patience, time_limit(Stage.SENDING)))
                 await self._drained
 
     # ------------------------------------------------------------ the loop

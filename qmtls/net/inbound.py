@@ -8,7 +8,7 @@ Whatever goes wrong on our side is answered 4xx; a message is answered 250 only 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -21,7 +21,7 @@ from qmtls.access import Peer, Refuse, decide_recipient, decide_sender
 from qmtls.net.closing import cancel, close_within
 from qmtls.net.commit import Committer
 from qmtls.net.handshake import Creator, facts_of
-from qmtls.net.reception import Reception
+from qmtls.net.reception import Came, Reception
 from qmtls.net.snapshot import Snapshot
 from qmtls.smtp.address import Address
 from qmtls.smtp.events import (
@@ -90,6 +90,8 @@ class InboundProtocol(Protocol):
         self._reading = True
         self._over = False
         self._content_since = 0.0
+        self._relay_by = ""  # what opened the relay for this transaction
+        self._stored_as: dict[Address, Address] = {}  # recipients that are stored under another address
 
     # ------------------------------------------------------------ Twisted calls
 
@@ -98,6 +100,7 @@ class InboundProtocol(Protocol):
         self._transport.setTcpNoDelay(True)
         self._transport.registerProducer(self, True)
         self.house.connections.add(self)
+        self.peer = replace(self.peer, local_address=self._transport.getHost().host)
         self._timer = self.house.clock.callLater(self.snapshot.settings.timeout_smtpd, self._time_is_up)
         self._send()
 
@@ -122,7 +125,7 @@ class InboundProtocol(Protocol):
         facts = facts_of(self._transport.getHandle(), self._creator.recorder, client=False, crls=server.crls)
         trusted = server.trust is not None
         match = match_client(self.snapshot.settings.access.clients, facts, trusted=trusted)
-        self.peer = Peer(self.peer.address, True, match, facts.summary)
+        self.peer = replace(self.peer, tls=True, match=match, tls_summary=facts.summary)
         self.session.tls_established()
         self._restart_timer(self.snapshot.settings.timeout_smtpd)
         self._pump()
@@ -202,22 +205,18 @@ class InboundProtocol(Protocol):
             return
         if decision.by:
             self._relay_by = decision.by
+        if decision.forward_path is not None:
+            self._stored_as[event.address] = decision.forward_path
         self._answer(RECIPIENT_OK)
-
-    _relay_by = ""  # what opened the relay for this transaction
 
     def _on_data(self, event: DataStart) -> None:
         house = self.house
-        self.reception = Reception.begin(
-            house.spool(),
-            house.next_id(),
-            self.session,
-            self.peer,
-            self._relay_by,
-            house.clock.seconds(),
-            self.snapshot.settings.me,
-        )
-        self._relay_by = ""
+        recipients = self.session.recipients
+        if self._stored_as:
+            recipients = tuple(replace(r, address=self._stored_as.get(r.address, r.address)) for r in recipients)
+        came = Came(self.peer, self._relay_by, house.clock.seconds(), self.snapshot.settings.me)
+        self.reception = Reception.begin(house.spool(), house.next_id(), self.session, recipients, came)
+        self._forget_transaction()
         self._content_since = house.clock.seconds()
         self._restart_timer(CONTENT_GRACE)
         self._answer(GO_AHEAD)
@@ -271,8 +270,12 @@ class InboundProtocol(Protocol):
         return DISK_FULL if problem.full else DISK_TROUBLE
 
     def _on_gone(self, event: ContentRefused | Reset) -> None:
-        self._relay_by = ""
+        self._forget_transaction()
         self._drop_reception()
+
+    def _forget_transaction(self) -> None:
+        self._relay_by = ""
+        self._stored_as.clear()
 
     def _on_starttls(self, event: StartTls) -> None:
         self._transport.write(self.session.data_to_send())
@@ -281,7 +284,7 @@ class InboundProtocol(Protocol):
     def start_handshake(self) -> None:
         """From now on until `handshakeCompleted` nothing is written."""
         self._creator = self.snapshot.server.creator()
-        self._relay_by = ""
+        self._forget_transaction()
         self._restart_timer(HANDSHAKE_SECONDS)
         self._transport.startTLS(self._creator)
 

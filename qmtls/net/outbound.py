@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from random import random
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
 
 from qmtls.delivery.mx import MailLoop, NullMx, cut_at_self, order_mx
 from qmtls.delivery.outcome import Fate, Outcome
-from qmtls.delivery.plan import NextHop
+from qmtls.delivery.plan import NextHop, literal_address
 from qmtls.net.channel import Channel, HandshakeFailed, OffReactor
 from qmtls.net.resolver import DnsTrouble, NoSuchName, Resolver, is_ip
 from qmtls.net.snapshot import Snapshot
@@ -79,11 +80,16 @@ class Dialer:
             if next_hop.relay:
                 return await self._relay(next_hop)
             if next_hop.domain.startswith("["):
-                address = next_hop.domain.strip("[]").removeprefix("ipv6:")
-                return [Target("", address, next_hop.port)]
+                return [self._literal(next_hop)]
             return await self._mail_exchangers(next_hop, snapshot)
         except (DnsTrouble, ValueError) as problem:
             raise Unreachable(Outcome(Fate.DEFERRED, str(problem), "4.4.3")) from problem
+
+    def _literal(self, next_hop: NextHop) -> Target:
+        address = literal_address(next_hop.domain)
+        if not address:
+            raise Unreachable(Outcome(Fate.FAILED, f"{next_hop.domain} is no address literal", "5.1.2"))
+        return Target("", address, next_hop.port)
 
     async def _relay(self, next_hop: NextHop) -> list[Target]:
         name, port = next_hop.relay, next_hop.port
@@ -157,8 +163,7 @@ class Dialer:
         endpoint = kind(self.reactor, target.address, target.port, timeout=max(1, int(settings.timeout_connect)))
         channel = Channel(self.reactor, self.off_reactor, settings.helo_host, settings.timeout_remote, str(target))
         try:
-            connecting: Deferred[Any] = connectProtocol(endpoint, channel)
-            await connecting
+            await endpoint.connect(_OneChannel(channel))
         except (ConnectError, OSError) as problem:
             raise HostFailed(f"{target} cannot be connected to: {_words(problem)}") from problem
         return channel
@@ -189,6 +194,16 @@ class Dialer:
             # TLS 1.3 tells a client of a refused certificate only after its side of the handshake is done.
             raise _TlsBroke(f"the host ended the session right after the TLS handshake: {event.why}")
         _greeted(event, target)
+
+
+class _OneChannel(Factory):
+    noisy = False
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel:
+        return self._channel
 
 
 def policy_for(next_hop: NextHop, target: Target, snapshot: Snapshot) -> Policy:

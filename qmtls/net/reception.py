@@ -6,15 +6,26 @@ Small content is also remembered, so that the relayer need not read back what it
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from qmtls.access import Peer
-from qmtls.smtp.envelope import Arrival, Envelope
+from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server import ServerSession
 from qmtls.smtp.trace import received_field
 from qmtls.spool.api import Incoming, Spool
 
 REMEMBERED = 64 * 1024  # octets of content kept in memory for the first attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """How the message came: for the envelope and the trace field."""
+
+    peer: Peer
+    relay_by: str
+    time: float  # Unix seconds
+    me: str
 
 
 class Reception:
@@ -33,14 +44,14 @@ class Reception:
 
     @classmethod
     def begin(
-        cls, spool: Spool, id: str, session: ServerSession, peer: Peer, relay_by: str, now: float, me: str
+        cls, spool: Spool, id: str, session: ServerSession, recipients: tuple[Recipient, ...], came: Came
     ) -> Reception:
         """Opens the spool for the session's transaction and writes the Received field."""
         transaction = session.transaction
         assert transaction is not None
-        recipients = session.recipients
+        peer, relay_by = came.peer, came.relay_by
         arrival = Arrival(
-            time=now,
+            time=came.time,
             client=peer.address,
             helo=session.helo,
             protocol="ESMTPS" if peer.tls and session.esmtp else "ESMTP" if session.esmtp else "SMTP",
@@ -60,7 +71,7 @@ class Reception:
         by_certificate = relay_by if peer.match is not None and peer.match.rule is not None else ""
         one = str(recipients[0].address) if len(recipients) == 1 else ""
         self._keep(
-            received_field(arrival, by=me, id=id, recipients=len(recipients), recipient=one, cert=by_certificate)
+            received_field(arrival, by=came.me, id=id, recipients=len(recipients), recipient=one, cert=by_certificate)
         )
         return self
 

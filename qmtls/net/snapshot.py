@@ -23,6 +23,6 @@ def make_snapshot(settings: Settings) -> Snapshot:
     """Everything at once, so that a reload succeeds or fails as a whole. Raises ContextError."""
     server, client = check_contexts(settings)
     config = ServerConfig(
-        host=settings.me, greeting=settings.greeting, max_size=settings.data_bytes, starttls=server.available
+        host=settings.me, greeting=f"{settings.greeting} ESMTP", max_size=settings.data_bytes, starttls=server.available
     )
     return Snapshot(settings, server, client, config)

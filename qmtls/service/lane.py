@@ -14,17 +14,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from qmtls.delivery.dsn import wire_reverse_path
-from qmtls.delivery.outcome import Fate, Outcome, judge_result
+from qmtls.delivery.outcome import Fate, Outcome, judge_result, too_many_recipients
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
 from qmtls.net.outbound import Dialer, HostFailed, Target, Unreachable, all_failed, policy_for
 from qmtls.net.snapshot import Snapshot
 from qmtls.service.attempt import Task
-from qmtls.smtp.client import Outgoing
+from qmtls.smtp.client import Outgoing, Unsendable
 from qmtls.smtp.events import Result, Stage
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 
-TOO_MANY_RECIPIENTS = 452
+SERVICE_CLOSING = 421
 MAX_ROUNDS = 50  # transactions for one task on one channel after 452
 
 
@@ -132,11 +132,19 @@ class Lane:
         todo = tuple(recipients)
         deferred: list[int] = []
         for _ in range(MAX_ROUNDS):
-            results = await channel.transact(*self._outgoing(task, todo))
+            try:
+                results = await channel.transact(*self._outgoing(task, todo))
+            except Unsendable as problem:
+                at_fault = todo if problem.recipient is None else (todo[problem.recipient],)
+                outcomes.update(dict.fromkeys(at_fault, _returned(problem, channel)))
+                todo = tuple(i for i in todo if i not in at_fault)
+                if not todo:
+                    break
+                continue
             again: list[int] = []
             taken = any(_accepted(r) for r in results)
             for index, result in zip(todo, results, strict=True):
-                if taken and _too_many(result):
+                if taken and too_many_recipients(result):
                     again.append(index)
                     continue
                 outcome = judge_result(result, channel.host, channel.tls)
@@ -173,10 +181,13 @@ def _accepted(result: Result) -> bool:
     return result.reply is not None and result.reply.is_positive
 
 
-def _too_many(result: Result) -> bool:
-    reply = result.reply
-    return result.stage is Stage.RCPT and reply is not None and reply.code == TOO_MANY_RECIPIENTS
-
-
 def _unsent(result: Result, channel: Channel) -> bool:
-    return result.reply is None and result.stage is Stage.MAIL and channel.ended is not None
+    """The channel ended before the server looked at the transaction: it had gone, or its patience ended (421)."""
+    reply = result.reply
+    idle_end = reply is None or reply.code == SERVICE_CLOSING
+    return idle_end and result.stage is Stage.MAIL and channel.ended is not None
+
+
+def _returned(problem: Unsendable, channel: Channel) -> Outcome:
+    reason = f"{channel.host} cannot take it: {problem}"
+    return Outcome(Fate.FAILED, reason, problem.status, host=channel.host, tls=channel.tls)

@@ -1,0 +1,56 @@
+# Invariant: any line gives a command; any argument gives a value or a CommandError with a 5xx reply of printable
+# ASCII on one line; no value holds a control character.
+"""Fuzz target: commands and their arguments (qmtls/smtp/commands.py)."""
+
+from __future__ import annotations
+
+from fuzz.harness import main
+from qmtls.smtp import commands
+from qmtls.smtp.commands import Chunk, CommandError
+from qmtls.smtp.events import RcptTo, Transaction
+
+SEEDS = (
+    b"EHLO client.example",
+    b"MAIL FROM:<a@b.example> SIZE=100 BODY=8BITMIME",
+    b'MAIL FROM:<"a b"@[IPv6:::1]>',
+    b"RCPT TO:<@a.example,@b.example:c@d.example>",
+    "RCPT TO:<jürgen@bücher.example>".encode(),
+    b"RCPT TO:<Postmaster>",
+    b"BDAT 100 LAST",
+)
+
+
+def smtputf8_recipient(argument: bytes) -> RcptTo:
+    return commands.recipient(argument, smtputf8=True)
+
+
+PARSERS = (commands.mail, commands.recipient, smtputf8_recipient, commands.chunk, commands.hello, commands.text)
+
+
+def target(data: bytes) -> None:
+    _, argument = commands.parse(data)
+    for parser in PARSERS:
+        try:
+            check(parser(argument))
+        except CommandError as error:
+            wire = error.reply.encode()
+            assert 500 <= error.reply.code <= 599
+            assert wire.endswith(b"\r\n") and all(0x20 <= octet < 0x7F for octet in wire[:-2])
+
+
+def check(value: Transaction | RcptTo | Chunk | str | None) -> None:
+    match value:
+        case Transaction(reverse_path, body, size):
+            text = f"{reverse_path or ''}{body}"
+            assert size is None or 0 <= size < 10**20
+        case RcptTo(address):
+            text = str(address)
+        case str():
+            text = value
+        case _:
+            return
+    assert text.isprintable()
+
+
+if __name__ == "__main__":
+    main(target, SEEDS)

@@ -1,0 +1,417 @@
+"""The server session: dialogue files in every cut, the table of states, and each hostile input that is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qmtls.smtp.commands import Verb
+from qmtls.smtp.content import MAX_DISCARD, MAX_HOPS
+from qmtls.smtp.events import PAUSED, Closed, ContentRefused, MailFrom, Reset, StartTls
+from qmtls.smtp.lines import MAX_COMMAND_LINE, MAX_SKIPPED
+from qmtls.smtp.reply import reply
+from qmtls.smtp.server import MAX_ERRORS, MAX_RECIPIENTS, MAX_STORED, Phase, ServerSession
+from qmtls.smtp.states import TABLE, TRANSACTION, State
+from tests.smtp.dialogue import CONFIG, CUTS, FILES, OK, Cut, Talk, at, by_byte, run, run_in_turns, whole
+
+ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@mx.example>\r\n"
+
+
+def names(path: Path) -> str:
+    return path.stem
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("path", FILES, ids=names)
+def test_dialogue(path: Path, cut: Cut) -> None:
+    run(path, cut)
+
+
+@pytest.mark.parametrize("path", FILES, ids=names)
+def test_replies_come_before_the_next_command(path: Path) -> None:
+    run_in_turns(path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(places=st.lists(st.integers(1, 700), max_size=12))
+@pytest.mark.parametrize("path", FILES, ids=names)
+def test_any_cut_gives_the_same_events_and_replies(path: Path, places: list[int]) -> None:
+    run(path, at(*places))
+
+
+# ---------------------------------------------------------------- state by command
+
+TO_STATE: dict[State, bytes] = {
+    State.START: b"",
+    State.READY: b"EHLO c.example\r\n",
+    State.MAIL: b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\n",
+    State.REFUSED: b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b c@mx.example>\r\n",
+    State.RCPT: ENVELOPE,
+    State.CHUNKING: ENVELOPE + b"BDAT 2\r\nab",
+}
+COMMANDS: dict[Verb, bytes] = {
+    Verb.EHLO: b"EHLO d.example\r\n",
+    Verb.HELO: b"HELO d.example\r\n",
+    Verb.STARTTLS: b"STARTTLS\r\n",
+    Verb.MAIL: b"MAIL FROM:<d@c.example>\r\n",
+    Verb.RCPT: b"RCPT TO:<e@mx.example>\r\n",
+    Verb.DATA: b"DATA\r\n",
+    Verb.BDAT: b"BDAT 2\r\nab",
+    Verb.RSET: b"RSET\r\n",
+    Verb.NOOP: b"NOOP\r\n",
+    Verb.VRFY: b"VRFY x\r\n",
+    Verb.HELP: b"HELP\r\n",
+    Verb.QUIT: b"QUIT\r\n",
+    Verb.UNIMPLEMENTED: b"TURN\r\n",
+    Verb.HTTP: b"GET / HTTP/1.0\r\n",
+    Verb.UNKNOWN: b"FROB\r\n",
+}
+# The code of the reply by state; "-" marks that the transaction of that state is gone afterwards.
+EXPECTED: dict[Verb, str] = {
+    #              START READY MAIL REFUSED RCPT CHUNKING
+    Verb.EHLO: "250  250  250- 250- 250- 250-",
+    Verb.HELO: "250  250  250- 250- 250- 250-",
+    Verb.STARTTLS: "220  220  220- 220- 220- 503",
+    Verb.MAIL: "503  250  503  503  503  503",
+    Verb.RCPT: "503  503  250  250  250  503",
+    Verb.DATA: "503  503  503  554  354  503",
+    Verb.BDAT: "503  503  503  554  250  250",
+    Verb.RSET: "250  250  250- 250- 250- 250-",
+    Verb.NOOP: "250  250  250  250  250  250",
+    Verb.VRFY: "252  252  252  252  252  252",
+    Verb.HELP: "214  214  214  214  214  214",
+    Verb.QUIT: "221  221  221- 221- 221- 221-",
+    Verb.UNIMPLEMENTED: "502  502  502  502  502  502",
+    Verb.HTTP: "421  421  421- 421- 421- 421-",
+    Verb.UNKNOWN: "500  500  500  500  500  500",
+}
+
+
+def test_the_table_names_every_state_and_verb() -> None:
+    assert set(TABLE) == set(State)
+    assert set(COMMANDS) == set(EXPECTED) == set(Verb)
+    assert set(TO_STATE) == set(State) - {State.CLOSED}
+
+
+@pytest.mark.parametrize("verb", Verb)
+@pytest.mark.parametrize("state", TO_STATE)
+def test_state_by_command(state: State, verb: Verb) -> None:
+    talk = Talk(replace(CONFIG, starttls=True))
+    talk.send(TO_STATE[state])
+    wanted = EXPECTED[verb].split()[list(TO_STATE).index(state)]
+    had = len(talk.happened)
+    assert talk.codes(COMMANDS[verb]) == [int(wanted[:3])]
+    gone = any(isinstance(event, Reset | Closed) for event in talk.happened[had:])
+    if state in TRANSACTION:
+        assert gone == wanted.endswith("-")
+        assert (talk.session.transaction is None) == gone
+    assert talk.closed == (verb in (Verb.QUIT, Verb.HTTP))
+
+
+@pytest.mark.parametrize("state", [state for state in TO_STATE if state in TRANSACTION])
+@pytest.mark.parametrize("end", [b"RSET\r\n", b"EHLO x\r\n", b"HELO x\r\n", b"STARTTLS\r\n"])
+def test_a_dropped_transaction_leaves_nothing(state: State, end: bytes) -> None:
+    if state is State.CHUNKING and end == b"STARTTLS\r\n":
+        return
+    talk = Talk(replace(CONFIG, starttls=True))
+    talk.send(TO_STATE[state], end)
+    if talk.session.phase is Phase.HANDSHAKE:
+        talk.session.tls_established()
+        talk.send(b"EHLO x\r\n")
+    assert talk.session.recipients == ()
+    assert talk.codes(b"RCPT TO:<b@mx.example>\r\n", b"DATA\r\n", b"BDAT 1 LAST\r\nx") == [503, 503, 503]
+
+
+# ---------------------------------------------------------------- the end of content
+
+SECOND = b"MAIL FROM:<evil@c.example>\r\nRCPT TO:<b@mx.example>\r\nDATA\r\nSubject: 2\r\n\r\ntwo"
+# What comes between two mails: whether the first is refused for it with the session closed ("R"), or is ended by it.
+SEQUENCES: list[tuple[bytes, str]] = [
+    (b"\n.\n", "R"),
+    (b"\n.\r\n", "R"),
+    (b"\r.\r", "R"),
+    (b"\r.\r\n", "R"),
+    (b"\r\n.\n", "R"),
+    (b"\r\n.\r", "R"),
+    (b"\0\r\n.\r\n", "ends, refused"),
+    (b"\r\n\0.\r\n", "one, refused"),
+    (b"\r\0\n.\r\n", "R"),
+    (b"\r\n.\0\r\n", "one, refused"),
+    (b"\r\n.\r\0\n", "R"),
+    (b"\r\r\n.\r\n", "R"),
+    (b"\r\n.\r\r\n", "R"),
+    (b"\r\n.\r\n", "ends"),
+    (b"\r\n..\r\n", "one"),
+    (b"\n\n.\r\n", "R"),
+    (b"\r\n.\r\n.\r\n", "ends, 500"),
+]
+
+
+@pytest.mark.parametrize(("sequence", "wanted"), SEQUENCES, ids=[repr(s) for s, _ in SEQUENCES])
+def test_smuggling(sequence: bytes, wanted: str) -> None:
+    first = b"Subject: 1\r\n\r\none" + sequence
+    stream = first + SECOND + b"\r\n.\r\nNOOP\r\n"
+    begin = len(first) - len(sequence)
+    cuts: list[Cut] = [whole, by_byte, *(at(begin + n) for n in range(len(sequence) + 4))]
+    for cut in cuts:
+        talk = Talk()
+        talk.send(ENVELOPE + b"DATA\r\n")
+        codes = talk.codes(*cut(stream))
+        evil = [e for e in talk.happened if isinstance(e, MailFrom) and "evil" in str(e.transaction.reverse_path)]
+        assert talk.closed == (wanted == "R" and codes == [550]), cut
+        match wanted:
+            case "R":
+                assert (codes, evil, talk.contents) == ([550], [], [])
+            case "one":
+                assert (codes, evil, len(talk.contents)) == ([250, 250], [], 1)
+            case "one, refused":
+                assert (codes, evil, talk.contents) == ([550, 250], [], [])
+            case "ends":
+                assert codes == [250, 250, 250, 354, 250, 250]
+                assert len(talk.contents) == 2
+            case "ends, refused":
+                assert codes == [550, 250, 250, 354, 250, 250]
+                assert len(talk.contents) == 1
+            case "ends, 500":
+                assert codes == [250, 500, 250, 250, 354, 250, 250]
+
+
+def test_a_nul_behind_the_end_belongs_to_the_next_command() -> None:
+    talk = Talk()
+    assert talk.codes(ENVELOPE + b"DATA\r\nx\r\n.\r\n\0RSET\r\n")[-2:] == [250, 500]
+
+
+def test_a_bare_lf_after_the_size_limit_still_closes() -> None:
+    for cut in (whole, by_byte):
+        talk = Talk(replace(CONFIG, max_size=10))
+        talk.send(ENVELOPE + b"DATA\r\n")
+        assert talk.codes(*cut(b"x" * 20 + b"\r\n\n.\r\nMAIL FROM:<a@b.example>\r\n.\r\nNOOP\r\n")) == [550]
+        assert [type(event) for event in talk.happened[-2:]] == [ContentRefused, Closed]
+
+
+def test_refused_content_without_an_end_is_read_only_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qmtls.smtp.intake.MAX_DISCARD", 1000)
+    talk = Talk(replace(CONFIG, max_size=10))
+    talk.send(ENVELOPE + b"DATA\r\n" + b"x" * 11)
+    assert talk.codes(b"y" * 1000) == []
+    assert talk.codes(b"y") == [552]
+    assert talk.closed
+
+
+def test_a_refused_chunk_too_large_to_read_past_ends_the_session() -> None:
+    talk = Talk()
+    assert talk.codes(b"EHLO c.example\r\nBDAT %d LAST\r\n" % (MAX_DISCARD + 1)) == [250, 503]
+    assert talk.closed
+
+
+def test_bare_line_ends_in_chunks() -> None:
+    for octets in (b"a\nb\r\n", b"a\r\nb\r"):
+        talk = Talk()
+        assert talk.codes(ENVELOPE + b"BDAT 5 LAST\r\n" + octets)[-1] == 550
+        assert talk.closed
+        assert talk.contents == []
+
+
+def test_chunks_may_not_hide_a_lone_cr_between_them() -> None:
+    talk = Talk()
+    assert talk.codes(ENVELOPE + b"BDAT 2\r\na\r", b"BDAT 2 LAST\r\nbc")[-1] == 550
+    assert talk.closed
+
+
+def test_many_hops_are_a_loop() -> None:
+    for lines, code in ((MAX_HOPS - 1, 250), (MAX_HOPS, 554)):
+        talk = Talk()
+        talk.send(ENVELOPE + b"DATA\r\n")
+        assert talk.codes(b"rEceived: by x\r\n" * lines + b"\r\n.\r\n") == [code]
+        assert not talk.closed
+
+
+def test_a_long_body_line_is_taken_and_never_run_as_commands() -> None:
+    talk = Talk()
+    talk.send(ENVELOPE + b"DATA\r\n")
+    assert talk.codes(b"x" * 70000 + b"\r\nMAIL FROM:<a@b.example>\r\n.\r\n") == [250]
+
+
+def test_small_content_is_one_event_and_memory_stays_flat() -> None:
+    talk = Talk()
+    talk.send(ENVELOPE + b"DATA\r\n")
+    had = len(talk.happened)
+    talk.send(b"Subject: x\r\n\r\nbody\r\n.\r\n")
+    assert len(talk.happened) - had == 2
+    talk.send(ENVELOPE + b"DATA\r\n")
+    for _ in range(100):
+        talk.send(b"x" * 70 + b"\r\n" * 1000)
+        assert talk.session.buffered <= 4
+
+
+# ---------------------------------------------------------------- command lines
+
+
+@pytest.mark.parametrize("cut", [whole, by_byte])
+def test_an_over_long_line_is_one_error_and_its_rest_is_no_command(cut: Cut) -> None:
+    talk = Talk()
+    assert talk.codes(*cut(b"NOOP " + b"x" * 10000 + b" MAIL\r\nNOOP\r\n")) == [500, 250]
+    assert talk.codes(b"NOOP " + b"x" * (MAX_COMMAND_LINE - 5) + b"\r\n") == [250]
+
+
+@pytest.mark.parametrize("cut", [whole, by_byte])
+def test_an_endless_line_ends_the_session(cut: Cut) -> None:
+    talk = Talk()
+    assert talk.codes(*cut(b"x" * (MAX_SKIPPED + 2))) == [500, 421]
+    assert talk.closed
+
+
+def test_errors_have_a_budget() -> None:
+    talk = Talk()
+    assert talk.codes(b"FROB\r\n" * 50) == [500] * (MAX_ERRORS - 1) + [421]
+    assert talk.closed
+
+
+def test_chunks_out_of_order_cost_of_the_budget_too() -> None:
+    talk = Talk()
+    assert talk.codes(b"BDAT 1\r\nx" * 50) == [503] * (MAX_ERRORS - 1) + [421]
+
+
+def test_what_was_pipelined_behind_a_refused_sender_is_no_error() -> None:
+    talk = Talk()
+    talk.answers["MailFrom"] = reply(450, "4.7.1", "later")
+    batch = b"MAIL FROM:<a@c.example>\r\n" + b"RCPT TO:<b@mx.example>\r\n" * 100 + b"DATA\r\n"
+    assert talk.codes(b"EHLO x\r\n" + batch) == [250, 450] + [503] * 101
+    assert not talk.closed
+
+
+def test_recipients_have_a_limit() -> None:
+    talk = Talk()
+    talk.send(ENVELOPE)
+    codes = talk.codes(b"RCPT TO:<b@mx.example>\r\n" * (MAX_RECIPIENTS + 5))
+    assert codes == [250] * (MAX_RECIPIENTS - 1) + [452] * 6
+    assert len(talk.session.recipients) == MAX_RECIPIENTS
+    assert talk.codes(b"DATA\r\n") == [354]
+
+
+@pytest.mark.parametrize("verb", [b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"CONNECT"])
+def test_web_clients_are_sent_away(verb: bytes) -> None:
+    talk = Talk()
+    assert talk.codes(verb + b" / HTTP/1.1\r\nEHLO x\r\nMAIL FROM:<a@b.example>\r\n") == [421]
+    assert talk.closed
+
+
+# ---------------------------------------------------------------- STARTTLS
+
+
+@pytest.mark.parametrize("behind", [b"MAIL FROM:<a@b.example>\r\n", b"E", b"\r\n", b"\0", b"\r"])
+def test_nothing_may_stand_behind_starttls(behind: bytes) -> None:
+    for pieces in ([b"STARTTLS\r\n" + behind], [b"STARTTLS\r", b"\n" + behind]):
+        talk = Talk(replace(CONFIG, starttls=True))
+        talk.send(b"EHLO x\r\n")
+        assert talk.codes(*pieces) == [501]
+        assert talk.closed
+        assert not any(isinstance(event, StartTls) for event in talk.happened)
+
+
+def test_octets_between_starttls_and_the_handshake_end_the_session() -> None:
+    talk = Talk(replace(CONFIG, starttls=True))
+    assert talk.codes(b"EHLO x\r\n", b"STARTTLS\r\n", b"MAIL FROM:<a@b.example>\r\n") == [250, 220]
+    talk.session.tls_established()
+    talk.pump()
+    assert talk.closed
+    assert talk.codes(b"NOOP\r\n") == []
+
+
+def test_state_after_the_handshake() -> None:
+    talk = Talk(replace(CONFIG, starttls=True))
+    talk.send(b"EHLO before.example\r\n", b"MAIL FROM:<a@c.example>\r\n", b"STARTTLS\r\n")
+    assert talk.session.phase is Phase.HANDSHAKE
+    assert talk.session.next_event() is PAUSED
+    talk.session.tls_established()
+    session = talk.session
+    assert (session.helo, session.esmtp, session.tls, session.transaction) == ("", False, True, None)
+    with pytest.raises(RuntimeError):
+        session.tls_established()
+
+
+# ---------------------------------------------------------------- the adapter's side
+
+
+def test_nothing_is_looked_at_while_a_question_is_open() -> None:
+    session = ServerSession(CONFIG)
+    session.receive_data(ENVELOPE + b"QUIT\r\n")
+    assert isinstance(session.next_event(), MailFrom)
+    before = session.data_to_send()
+    assert session.phase is Phase.ANSWER
+    assert session.next_event() is PAUSED
+    assert session.buffered > 0
+    assert session.data_to_send() == b""
+    assert before.endswith(b"CHUNKING\r\n")
+    session.answer(reply(451, "4.3.0", "later"))
+    assert isinstance(session.next_event(), Closed)
+    assert [line[:3] for line in session.data_to_send().splitlines()] == [b"451", b"503", b"221"]
+
+
+def test_an_answer_without_a_question_is_our_own_mistake() -> None:
+    session = ServerSession(CONFIG)
+    with pytest.raises(RuntimeError):
+        session.answer(OK)
+    session.receive_data(ENVELOPE)
+    session.next_event()
+    session.answer(OK)
+    with pytest.raises(RuntimeError):
+        session.answer(OK)
+
+
+def test_abort_drops_the_transaction_and_late_answers_are_ignored() -> None:
+    session = ServerSession(CONFIG)
+    session.receive_data(ENVELOPE)
+    session.next_event()
+    session.data_to_send()
+    session.abort(reply(421, "4.3.2", "shutting down"))
+    session.answer(OK)
+    session.receive_data(b"NOOP\r\n")
+    assert session.next_event() == Closed("421 4.3.2 shutting down")
+    assert session.next_event() is PAUSED
+    assert session.data_to_send() == b"421 4.3.2 shutting down\r\n"
+    assert (session.phase, session.transaction, session.buffered) == (Phase.CLOSED, None, 0)
+
+
+def test_the_client_hangs_up_in_its_content() -> None:
+    talk = Talk()
+    talk.send(ENVELOPE + b"DATA\r\nhalf a mes")
+    talk.session.receive_eof()
+    talk.pump()
+    assert talk.happened[-1] == Closed("connection lost")
+    assert talk.contents == []
+    assert talk.session.transaction is None
+
+
+def test_an_adapter_that_does_not_pause_costs_the_session_not_the_memory() -> None:
+    session = ServerSession(CONFIG)
+    session.receive_data(ENVELOPE)
+    session.next_event()
+    for _ in range(MAX_STORED // 65536 + 1):
+        session.receive_data(b"x" * 65536)
+    assert isinstance(session.next_event(), Closed)
+    assert session.buffered == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    pieces=st.lists(
+        st.one_of(
+            st.binary(max_size=20),
+            st.sampled_from([*COMMANDS.values(), b"\r\n.\r\n", b".\r\n", b"\r\n", b"BDAT 5 LAST\r\n", b"x" * 3000]),
+        ),
+        max_size=25,
+    ),
+    places=st.lists(st.integers(0, 4000), max_size=20),
+)
+def test_anything_at_all_in_any_cut(pieces: list[bytes], places: list[int]) -> None:
+    stream = b"".join(pieces)
+    talks = [Talk(replace(CONFIG, max_size=2000)) for _ in range(3)]
+    for talk, cut in zip(talks, (whole, by_byte, at(*places)), strict=True):
+        talk.send(*cut(stream))
+    assert talks[0].sent == talks[1].sent == talks[2].sent
+    assert talks[0].contents == talks[1].contents == talks[2].contents

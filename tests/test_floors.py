@@ -27,7 +27,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"qmtls.control"}),
     frozenset({"qmtls.net"}),
     frozenset({"qmtls.service", "qmtls.web"}),
-    frozenset({"qmtls.tap", "qmtls.workermain", "qmtls.cli"}),
+    frozenset({"qmtls.tap", "qmtls.cli"}),
+    frozenset({"qmtls.workermain"}),
 )
 NET = next(floor for floor, names in enumerate(FLOORS) if "qmtls.net" in names)
 IMPURE = frozenset(

@@ -17,6 +17,7 @@ from qmtls.cli.home import why
 from qmtls.cli.output import CommandError
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Attempt, Malformed, NotInSpool, SpoolError, Waiting, pending
+from qmtls.spool.bins import is_bin, poke
 from qmtls.spool.maildir import MaildirSpool
 
 
@@ -81,7 +82,7 @@ class Queue:
 
     def __enter__(self) -> Self:
         try:
-            names = sorted(entry.name for entry in os.scandir(self._path) if (self._path / entry.name / "new").is_dir())
+            names = sorted(entry.name for entry in os.scandir(self._path) if is_bin(entry.name) and entry.is_dir())
         except OSError as problem:
             raise CommandError(f"{self._path}: {why(problem)}; --home names the home directory") from None
         for name in names:
@@ -144,6 +145,7 @@ def retry_now(entry: Entry, now: float) -> bool:
         return False
     try:
         os.utime(entry.bin.path / "cur" / entry.id, (now, now), follow_symlinks=False)
+        poke(entry.bin.path)
     except FileNotFoundError:
         return False
     except OSError as problem:

@@ -18,9 +18,8 @@ from qmtls.net.ids import Ids
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.smtp.trace import received_field
+from qmtls.spool.bins import INJECT
 from qmtls.spool.maildir import MaildirSpool
-
-BIN = "inject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def inject(home: Home, draft: Draft, posting: Posting) -> str:
     )
     sole = str(recipients[0].address) if len(recipients) == 1 else ""
     received = received_field(envelope.arrival, by=me, id=id, recipients=len(recipients), recipient=sole)
-    spool = MaildirSpool(home.queue / BIN)
+    spool = MaildirSpool(home.queue / INJECT)
     incoming = spool.begin(id, envelope)
     try:
         incoming.write(received)

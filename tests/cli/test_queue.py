@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def put(
     id: str,
     to: str,
     sender: str | None = "joe@a.test",
-    bin: str = "w1",
+    bin: str = "1",
     held: bool = False,
     tried: bool = True,
 ) -> None:
@@ -132,14 +133,18 @@ def test_unknown_ids(cli: Cli, queue: Path) -> None:
 
 
 def test_retry_makes_waiting_mail_due(cli: Cli, queue: Path) -> None:
+    owner = queue / "queue/1/owner"
+    owner.touch()
+    os.utime(owner, (1, 1))
     result = cli("queue", "retry", "0001a", "0002b", "0003c")
     assert result.status == 0
     assert result.out.splitlines() == ["0001a: due now", "0002b: was due already", "0003c: held"]
-    spool = MaildirSpool(queue / "queue/w1")
+    spool = MaildirSpool(queue / "queue/1")
     due = {waiting.id: (waiting.due, waiting.held) for waiting in spool.scan()}
     spool.close()
     assert abs(due["0001a"][0] - time.time()) < 60
     assert due["0003c"] == (0.0, True)
+    assert owner.stat().st_mtime > 1, "the owner of the bin is told"
 
 
 def test_remove_by_filter(cli: Cli, queue: Path) -> None:
@@ -156,10 +161,10 @@ def test_everything_is_never_meant(cli: Cli, queue: Path, verb: str) -> None:
 
 
 def test_files_that_are_not_ours(cli: Cli, queue: Path) -> None:
-    broken = queue / "queue/w1/new/0009f"
+    broken = queue / "queue/1/new/0009f"
     broken.write_text("not ours")
-    (queue / "queue/w1/new/UPPER.case").write_text("x")
-    (queue / "queue/w1/new/0008e").mkdir()
+    (queue / "queue/1/new/UPPER.case").write_text("x")
+    (queue / "queue/1/new/0008e").mkdir()
     (queue / "queue/stray").write_text("x")
     result = cli("queue", "list", "--json")
     assert result.status == 1
@@ -171,7 +176,7 @@ def test_files_that_are_not_ours(cli: Cli, queue: Path) -> None:
 
 def test_a_hostile_reason_does_not_steer_the_terminal(cli: Cli, home: Path) -> None:
     put(home, "0001a", "ann@b.test", tried=False)
-    spool = MaildirSpool(home / "queue/w1")
+    spool = MaildirSpool(home / "queue/1")
     reason = "451 \x1b[2J\r\nfake line"
     spool.record([Filing("0001a", Attempt(ARRIVED, deferred=(0,), reasons=((0, reason),)), due=ARRIVED + 1)])
     spool.close()

@@ -69,7 +69,7 @@ def _add_pin(files: ControlFiles, found: HostFiles, name: str, path: str) -> Non
         return
     pin = _read_pin(files, host, path)
     other = found.pins.get(host)
-    if other is not None and (other.pins != pin.pins or other.problem or pin.problem):
+    if other is not None and other.pins != pin.pins:  # one that cannot be used pins nothing
         pin = PinFile(host, origin, problem=f"it and {other.origin} pin the same name differently")
     found.pins[host] = pin
 

@@ -74,8 +74,7 @@ def parse_address(text: str, *, smtputf8: bool = False) -> Address:
     octets = len(local_part.encode("utf-8"))
     if octets > MAX_LOCAL_PART:
         raise AddressError(f"local part longer than {MAX_LOCAL_PART} octets")
-    domain_octets = len(domain.encode("utf-8"))
-    if domain_octets > MAX_DOMAIN or octets + 1 + domain_octets > MAX_PATH - 2:
+    if octets + 1 + len(domain.encode("utf-8")) > MAX_PATH - 2:  # which leaves the domain less than MAX_DOMAIN
         raise AddressError("address too long")
     if simple is None:
         _check_domain(domain)

@@ -85,8 +85,8 @@ class DotReader:
 
     def _certain(self, buffer: bytearray) -> bytes:
         held = 0
-        # All but its first octet are within the last four of the buffer, so there may be a beginning of it.
-        if b"\r" in buffer[-4:]:
+        # Every beginning of CRLF.CRLF has a CR within its last three octets; most segments end in text.
+        if b"\r" in buffer[-3:]:
             held = next((n for n in (4, 3, 2, 1) if buffer.endswith(_END[:n])), 0)
         data = bytes(buffer[: len(buffer) - held])
         del buffer[: len(data)]

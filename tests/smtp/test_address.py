@@ -107,7 +107,7 @@ def test_utf8_only_where_it_was_declared(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ü\u202e@b", "ü\ud800@b", "a@ü\u200b", "a@ü..b", "a@-ü", "a@\u3002ü", "ü" * 33 + "@b"]
+    "text", ["ü\u202e@b", "ü\ud800@b", "a@ü\u200b", "a@ü..b", "a@-ü", "a@\u3002ü", "a@ü\u3002b", "ü" * 33 + "@b"]
 )
 def test_utf8_has_its_limits(text: str) -> None:
     with pytest.raises(AddressError):

@@ -73,6 +73,7 @@ def test_mail(argument: bytes, wanted: Transaction) -> None:
         (b"FROM:<a@@b>", 501, "5.1.7"),
         (b"FROM:<a\0@b>", 501, "5.1.7"),
         (b"FROM:<@c@d:a@b>", 501, "5.1.7"),
+        (b"FROM:<@c d:a@b>", 501, "5.1.7"),
         (b"FROM:<@c:>", 501, "5.1.7"),
         (b"FROM:<" + b"x" * 300 + b"@b>", 501, "5.1.7"),
         (b"FROM:<\xc3\xbc@b>", 553, "5.6.7"),

@@ -208,6 +208,19 @@ def test_a_refused_chunk_too_large_to_read_past_ends_the_session() -> None:
     assert talk.closed
 
 
+def test_a_chunk_announced_too_large_is_refused_before_it_comes() -> None:
+    talk = Talk(replace(CONFIG, max_size=10))
+    assert talk.codes(ENVELOPE + b"BDAT 11 LAST\r\nx") == [250, 250, 250]
+    assert talk.story()[2:] == ["ContentRefused 552"]
+    assert talk.codes(b"y" * 10 + b"NOOP\r\n") == [552, 250]
+
+
+def test_chunks_pipelined_behind_a_refused_one_are_no_error() -> None:
+    talk = Talk(replace(CONFIG, max_size=10))
+    assert talk.codes(ENVELOPE + b"BDAT 11\r\n" + b"x" * 11)[-1] == 552
+    assert talk.codes(b"BDAT 1\r\nx" * 50) == [503] * 50
+
+
 def test_bare_line_ends_in_chunks() -> None:
     for octets in (b"a\nb\r\n", b"a\r\nb\r"):
         talk = Talk()

@@ -48,6 +48,13 @@ def test_literals() -> None:
     assert address_literal("fe80::1%eth0") == "[IPv6:fe80::1]"
 
 
+def test_long_names_are_cut() -> None:
+    long = "x" * 5000
+    arrival = replace(ARRIVAL, helo=long, tls=long, protocol=long)
+    field = received_field(arrival, by=long, id=long, recipients=1, recipient=long, cert=long)
+    assert max(map(len, field.split(b"\r\n"))) <= 998
+
+
 @given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300), st.text(max_size=50))
 def test_no_name_writes_a_header_of_its_own(helo: str, cert: str, recipient: str, tls: str) -> None:
     arrival = replace(ARRIVAL, helo=helo, tls=tls)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from qmtls.spool.api import Attempt, Filing, SpoolError
+from qmtls.spool.files import OsFiles
 from qmtls.spool.maildir import MaildirSpool
 from tests.spool.mail import BODY, ENVELOPE, Disk, Stopped, ids, octets, receive, store
 
@@ -235,6 +236,30 @@ def test_a_batch_shares_its_directory_sync_and_syncs_each_file_before_its_rename
     start = len(disk.done)
     spool.commit([receive(spool, f"id{n}") for n in range(3)])
     assert disk.done[start:] == ["create", "write"] * 3 + ["sync", "close", "rename"] * 3 + ["sync"]
+
+
+def test_a_line_is_synced_before_its_message_moves(tmp_path: Path) -> None:
+    three_waiting(tmp_path / "queue")
+    disk = Disk()
+    spool = MaildirSpool(tmp_path / "queue" / "1", disk)
+    start = len(disk.done)
+    spool.record([Filing("id1", FIRST, due=DUE), Filing("id2", FIRST, due=DUE)])
+    lines = ["append_to", "write"] * 2 + ["sync", "close"] * 2 + ["sync"]
+    assert disk.done[start:] == lines + ["set_mtime", "rename"] * 2 + ["sync"]
+
+
+def test_a_new_bin_is_synced_up_to_what_was_there(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    class Names(OsFiles):
+        def sync(self, fd: int) -> None:
+            synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+
+    spool = MaildirSpool(tmp_path / "queue" / "1", Names())
+    assert set(synced) == {str(tmp_path), str(tmp_path / "queue"), str(spool.path)}
+    synced.clear()
+    MaildirSpool(spool.path, Names())  # whoever made it may not have come that far
+    assert set(synced) >= {str(tmp_path / "queue"), str(spool.path)}
 
 
 @pytest.mark.parametrize("number", TROUBLES)

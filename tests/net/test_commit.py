@@ -101,7 +101,7 @@ def test_a_message_is_on_disk_when_its_deferred_fires(tmp_path: Path, reactor: R
     assert reactor.until(committer.record(spool, filing("id1"))) == [None]
     assert spool.history("id1") == (filing("id1").attempt,)
     committer.remove(spool, "id1")
-    reactor.until(committer.record(spool, filing("id2")))  # a round later
+    reactor.turn()
     assert ids(spool) == []
 
 
@@ -110,16 +110,24 @@ def test_what_waits_is_one_batch_and_comes_back_in_one_call(reactor: Reactor, co
     first = closed(gate, committer)
     waiting = [committer.commit(gate, receive(gate, f"id{n}")) for n in range(20)]
     waiting += [committer.record(gate, filing("first"))]
-    committer.remove(gate, "id3")
-    committer.remove(gate, "id4")
-    removed: list[str] = []
-    committer.on_removed = lambda _, ids: removed.extend(ids)
     gate.opened.set()
     assert reactor.until(first, *waiting) == [None] * 22
-    reactor.until(committer.record(gate, filing("first")))
-    assert gate.log[:4] == [("commit", 1), ("commit", 20), ("record", 1), ("remove", 2)]
-    assert removed == ["id3", "id4"]
-    assert reactor.count == 5  # the first, 20 commits, a record, two removals, the last record
+    assert gate.log == [("commit", 1), ("commit", 20), ("record", 1)]
+    assert reactor.count == 3
+
+
+def test_removals_are_made_and_told(reactor: Reactor, committer: Committer) -> None:
+    spools = MemorySpool("1"), MemorySpool("2")
+    told: list[tuple[str, str]] = []
+    committer.on_removed = lambda spool, ids: told.extend((spool.name, id) for id in ids)
+    for spool in spools:
+        for n in range(50):
+            store(spool, f"id{n}")
+            committer.remove(spool, f"id{n}")
+    while len(told) < 100:
+        reactor.turn()
+    assert sorted(told) == sorted((name, f"id{n}") for name in ("1", "2") for n in range(50))
+    assert [ids(spool) for spool in spools] == [[], []]
 
 
 def test_a_batch_is_bounded(reactor: Reactor, committer: Committer) -> None:
@@ -209,8 +217,9 @@ def test_run_and_flush_hand_on_what_is_raised(tmp_path: Path, reactor: Reactor, 
 def test_stop_finishes_what_was_handed_over_and_refuses_the_rest(tmp_path: Path, reactor: Reactor) -> None:
     committer = Committer(reactor.back)
     spool = MaildirSpool(tmp_path / "queue" / "1")
-    waiting = [committer.commit(spool, receive(spool, f"id{n}")) for n in range(5)]
+    reactor.until(committer.commit(spool, receive(spool, "id0")))
     committer.remove(spool, "id0")
+    waiting = [committer.commit(spool, receive(spool, f"id{n}")) for n in range(1, 6)]
     order: list[str] = []
     for deferred in waiting:
         deferred.addCallback(lambda _: order.append("stored"))
@@ -223,5 +232,5 @@ def test_stop_finishes_what_was_handed_over_and_refuses_the_rest(tmp_path: Path,
     assert all(isinstance(error, SpoolError) for error in reactor.until(*late))
     reactor.until(stopped, committer.stop())
     assert order == ["stored"] * 5 + ["stopped"]
-    assert ids(spool) == ["id1", "id2", "id3", "id4"]
+    assert ids(spool) == ["id1", "id2", "id3", "id4", "id5"]
     assert octets(spool, "id4") == BODY

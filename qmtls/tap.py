@@ -24,7 +24,7 @@ from qmtls.service.supervisor import Supervisor
 from qmtls.service.worker import Worker
 
 # The thread that syncs must get the interpreter soon when the reactor is busy; the default is 5 ms.
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.005
 MAX_WORKERS = 64
 ROLES = ("smtp", "smtps", "submission", "admin")
 

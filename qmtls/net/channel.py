@@ -19,7 +19,7 @@ from zope.interface import implementer
 from qmtls.net.closing import cancel, close_within
 from qmtls.net.handshake import Creator, facts_of
 from qmtls.smtp.client import ClientSession, Outgoing, time_limit
-from qmtls.smtp.events import NEED_DATA, PAUSED, ClientEvent, Ended, Result, SendContent, Sent, Signal, Stage
+from qmtls.smtp.events import ClientEvent, Ended, Result, SendContent, Sent, Signal, Stage
 from qmtls.spool.api import SpoolError
 from qmtls.tls.facts import TlsFacts
 
@@ -52,6 +52,7 @@ class Channel(Protocol):
         self._patience = patience
         self._timer: Any = None
         self._waiting: Deferred[ClientEvent] | None = None
+        self._kept: ClientEvent | None = None  # an event that nobody waited for; the end, for ever
         self._handshake: Deferred[TlsFacts] | None = None
         self._creator: Creator | None = None
         self._server_name = ""
@@ -110,7 +111,6 @@ class Channel(Protocol):
         """The session's next event; sends what is queued first. Silence gives Ended."""
         waiting: Deferred[ClientEvent] = Deferred()
         self._waiting = waiting
-        self._flush()
         self._arm(min(self._patience, time_limit(self.session.stage)))
         self._deliver()
         return waiting
@@ -173,19 +173,19 @@ class Channel(Protocol):
     # ------------------------------------------------------------ the loop
 
     def _deliver(self) -> None:
-        """Hands the next event to whoever waits; an end that nobody waits for is kept in `ended`."""
-        if self.ended is not None:
-            event: ClientEvent | Signal = self.ended
-        else:
-            event = self.session.next_event()
-            if event is NEED_DATA or event is PAUSED:
-                return
-            if isinstance(event, Ended):
-                self.ended = event
+        """Hands the next event to whoever waits; one that nobody waits for is kept, an end acted upon."""
+        event = self._kept or self.session.next_event()
+        # The session may have said something by itself: EHLO after the greeting, HELO after a refused EHLO.
+        self._flush()
+        if isinstance(event, Signal):
+            return
+        self._kept = event
+        if isinstance(event, Ended):
+            self.ended = event
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            assert not isinstance(event, Signal)
-            self._disarm()
+            if self.ended is None:
+                self._kept = None
             waiting.callback(event)
         elif self.ended is not None:
             self.close()
@@ -200,14 +200,11 @@ class Channel(Protocol):
     # ------------------------------------------------------------ time and the end
 
     def _arm(self, seconds: float) -> None:
+        # Resetting a timer costs a tenth of making one: while nobody waits it runs on and does nothing.
         if self._timer is not None and self._timer.active():
             self._timer.reset(seconds)
         elif not self._closed:
             self._timer = self._clock.callLater(seconds, self._silent)
-
-    def _disarm(self) -> None:
-        # Resetting a timer costs a tenth of making one; an idle channel keeps one that does nothing.
-        pass
 
     def _silent(self) -> None:
         if self._handshake is not None:

@@ -13,7 +13,7 @@ On failure each waiting Deferred gets its own SpoolError; a thread survives what
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,17 +52,11 @@ class _Record:
 
 
 @dataclass(slots=True)
-class _Remove:
-    spool: Spool
-    id: str
-
-
-@dataclass(slots=True)
 class _Stop:
     done: Deferred[None]
 
 
-_Job = _Commit | _Record | _Remove | _Stop
+_Job = _Commit | _Record | _Stop
 
 
 @dataclass(slots=True)
@@ -71,7 +65,6 @@ class _Round:
 
     commits: list[_Commit] = field(default_factory=list)
     records: list[_Record] = field(default_factory=list)
-    removes: list[str] = field(default_factory=list)
 
 
 class Committer:
@@ -81,6 +74,7 @@ class Committer:
         self._back = back
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._errands: SimpleQueue[Callable[[], bool]] = SimpleQueue()
+        self._removals: deque[tuple[Spool, str]] = deque()
         self._stopping = False
         self.on_removed: Callable[[Spool, Sequence[str]], object] = lambda spool, ids: None  # called by `back`
         # Daemons: everything acknowledged is on disk, so an interpreter that must end need not wait for them.
@@ -101,7 +95,9 @@ class Committer:
 
     def remove(self, spool: Spool, id: str) -> None:
         """The message is finished. Nobody waits for it; trouble goes to the log."""
-        self._jobs.put(_Remove(spool, id))
+        self._removals.append((spool, id))
+        if len(self._removals) == 1:
+            self._errands.put(self._remove_all)
 
     def flush(self, incoming: Incoming) -> Deferred[None]:
         """Moves the gathered octets to the disk; SpoolError. No `write` or `commit` before it fired."""
@@ -180,15 +176,12 @@ class Committer:
                     rounds[job.spool].commits.append(job)
                 case _Record():
                     rounds[job.spool].records.append(job)
-                case _Remove():
-                    rounds[job.spool].removes.append(job.id)
                 case _Stop():
                     stop = job
         for spool, round in rounds.items():
             self._answer(round.commits, partial(spool.commit, [job.incoming for job in round.commits]))
         for spool, round in rounds.items():
             self._answer(round.records, partial(spool.record, [job.filing for job in round.records]))
-            self._remove(spool, round.removes)
         return stop
 
     def _answer(self, jobs: Sequence[_Commit | _Record], work: Callable[[], list[SpoolError | None]]) -> None:
@@ -201,9 +194,17 @@ class Committer:
             answers = [(job.done, SpoolError(f"the spool failed: {error!r}")) for job in jobs]
         self._back(_fire, answers)
 
+    def _remove_all(self) -> bool:
+        # An unlink waits for a journal commit under way, so it must not stand in the way of an acknowledgement.
+        by_spool: defaultdict[Spool, list[str]] = defaultdict(list)
+        while self._removals:
+            spool, id = self._removals.popleft()
+            by_spool[spool].append(id)
+        for spool, ids in by_spool.items():
+            self._remove(spool, ids)
+        return True
+
     def _remove(self, spool: Spool, ids: list[str]) -> None:
-        if not ids:
-            return
         try:
             spool.remove(ids)
             self._back(self.on_removed, spool, ids)

@@ -21,6 +21,7 @@ from qmtls.access import Peer, Refuse, decide_recipient, decide_sender
 from qmtls.net.closing import cancel, close_within
 from qmtls.net.commit import Committer
 from qmtls.net.handshake import Creator, facts_of
+from qmtls.net.mailboxes import MailboxError
 from qmtls.net.reception import Came, Reception
 from qmtls.net.snapshot import Snapshot
 from qmtls.smtp.address import Address
@@ -52,6 +53,7 @@ RECIPIENT_OK = reply(250, "2.1.5", "ok")
 TOO_SLOW = reply(421, "4.4.2", "timeout, closing the connection")
 DISK_FULL = reply(452, "4.3.1", "out of disk space, try again later")
 DISK_TROUBLE = reply(451, "4.3.0", "the queue cannot be written now, try again later")
+MAILBOX_TROUBLE = reply(451, "4.2.0", "the mailbox cannot be looked at now, try again later")
 OUR_TROUBLE = reply(421, "4.3.0", "trouble on our side, try again later")
 
 
@@ -100,7 +102,7 @@ class InboundProtocol(Protocol):
         self._transport.setTcpNoDelay(True)
         self._transport.registerProducer(self, True)
         self.house.connections.add(self)
-        self.peer = replace(self.peer, local_address=self._transport.getHost().host)
+        self.peer = Peer(self.peer.address, False, None, local_address=self._transport.getHost().host)
         self._timer = self.house.clock.callLater(self.snapshot.settings.timeout_smtpd, self._time_is_up)
         self._send()
 
@@ -193,9 +195,14 @@ class InboundProtocol(Protocol):
     def _on_rcpt(self, event: RcptTo) -> None:
         transaction = self.session.transaction
         assert transaction is not None
-        decision = decide_recipient(
-            self.snapshot.settings.access, self.peer, transaction.reverse_path, event.address, self.house.is_mailbox
-        )
+        try:
+            decision = decide_recipient(
+                self.snapshot.settings.access, self.peer, transaction.reverse_path, event.address, self.house.is_mailbox
+            )
+        except MailboxError as problem:
+            self.house.say(f"mailbox trouble to=<{event.address}> error={problem}")
+            self._answer(MAILBOX_TROUBLE)
+            return
         if isinstance(decision, Refuse):
             sender = transaction.reverse_path or ""
             self.house.say(

@@ -68,12 +68,17 @@ class LocalDelivery:
         envelope = attempt.envelope
         assert envelope is not None
         address = envelope.recipients[index].address
-        if not self._mailboxes.exists(address):
-            return Outcome(Fate.FAILED, f"no mailbox here by the name {address.local_part}", "5.1.1")
         sender = envelope.reverse_path
         head = f"Return-Path: <{sender or ''}>\r\nDelivered-To: {address}\r\n".encode("ascii", "replace")
+        user = self._mailboxes.user(address)
+        if user is None:
+            return Outcome(Fate.FAILED, f"{address.local_part} can be no mailbox here", "5.1.1")
         try:
-            self._mailboxes.deliver(address.local_part, head, attempt.chunks(), f"{attempt.id}.{index}")
-        except (MailboxError, SpoolError) as problem:
+            self._mailboxes.deliver(user, head, attempt.chunks(), f"{attempt.id}.{index}")
+        except MailboxError as problem:
+            if not problem.temporary:
+                return Outcome(Fate.FAILED, f"no mailbox here by the name {user}: {problem}", "5.1.1")
             return Outcome(Fate.DEFERRED, f"the mailbox of {address} cannot be written: {problem}", "4.2.0")
+        except SpoolError as problem:
+            return Outcome(Fate.DEFERRED, f"the queue file cannot be read: {problem}", "4.3.0")
         return Outcome(Fate.DELIVERED, "delivered to the local mailbox", "2.0.0", host="local")

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python import usage
@@ -148,9 +149,20 @@ class QmtlsService(Service):
 
 
 def install_signals(hangup: Callable[[], object], alarm: Callable[[], object]) -> None:
-    """HUP reloads, ALRM makes all mail due; both act in the next turn of the reactor."""
+    """HUP reloads, ALRM makes all mail due, TERM ends with status 0; all act in the next turn of the reactor."""
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hangup))
     signal.signal(signal.SIGALRM, lambda *_: reactor.callFromThread(alarm))
+    # The reactor's own handler goes in when it starts. After that one, twistd would end by the signal instead.
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: reactor.callFromThread(terminate))
+
+
+def terminate() -> None:
+    """Begins the graceful end; a second TERM changes nothing."""
+    try:
+        reactor.stop()
+    except ReactorNotRunning:
+        return
+    say("TERM: takes no more mail, finishes what is in flight")
 
 
 def _give_up(problem: CannotServe) -> None:

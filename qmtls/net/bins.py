@@ -90,7 +90,7 @@ class Bins:
             return True
         before = self._seen.get(name)
         self._seen[name] = (owner, new)
-        return before is not None and before != (owner, new)
+        return before != (owner, new)
 
     def release(self, spool: MaildirSpool) -> None:
         """Gives one bin back; whoever notices takes it."""
@@ -152,6 +152,7 @@ class Bins:
             raise
         self._locks[name] = fd
         self._spools[name] = spool
+        self._changed(name)  # what is put in from now on is news, also before the first look
         return spool
 
 

@@ -145,6 +145,8 @@ def test_a_queue_that_cannot_be_made_is_trouble(tmp_path: Path) -> None:
 def test_others_mail_and_pokes_are_noticed(tmp_path: Path) -> None:
     bins = Bins(tmp_path / "queue")
     own = bins.acquire_own()
+    os.utime(own.path / "owner", (1e9, 1e9))
+    assert bins.poked() == [own]  # also between the lock and the first look
     (inject,) = bins.adopt()
     assert bins.poked() == []
     store(own, "id1")
@@ -152,7 +154,7 @@ def test_others_mail_and_pokes_are_noticed(tmp_path: Path) -> None:
     os.utime(inject.path / "new", (1e9, 1e9))
     assert bins.poked() == [inject]
     assert bins.poked() == []
-    os.utime(own.path / "owner", (1e9, 1e9))
+    os.utime(own.path / "owner", (2e9, 2e9))
     assert bins.poked() == [own]
     poke(own.path)
     assert bins.poked() == [own]

@@ -82,6 +82,7 @@ class FakeMx:
         *,
         tls: ssl.SSLContext | None = None,
         extensions: Sequence[str] = EXTENSIONS,
+        host: str = "127.0.0.1",
         port: int = 0,
         choose: Callable[[int], Script] | None = None,
     ) -> None:
@@ -96,7 +97,7 @@ class FakeMx:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self._listener = socket.create_server((host, port), backlog=128)
         self._listener.settimeout(0.1)
         self.port: int = self._listener.getsockname()[1]
 

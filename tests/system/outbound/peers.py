@@ -155,21 +155,20 @@ def running(name: str, credential: Credential, directory: Path, relay: int) -> I
     if os.getuid() != 0:
         pytest.skip(f"{name} starts as root only")
     directory.mkdir()
-    for above in (directory, *directory.parents):
-        if above.stat().st_mode & 0o011 == 0:
-            above.chmod(above.stat().st_mode | 0o011)  # servers read their files as users of their own
+    _open_to_others(directory)
     (directory / "cert.pem").write_bytes(credential.pem)
     (directory / "key.pem").write_bytes(credential.key_pem)
     (directory / "key.pem").chmod(0o600)
     port = free_port()
     command = {"exim": _exim, "postfix": _postfix, "opensmtpd": _opensmtpd}[name](directory, port, relay)
-    with (directory / "output").open("wb") as output:
+    output = directory / "output"
+    with output.open("wb") as written:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, cwd=directory, start_new_session=True
         )
     try:
-        wait_for(lambda: _greets(port, process, directory), f"{name} on port {port}")
-        yield Peer(name, port, directory / "output")
+        wait_for(lambda: _greets(port, process, output), f"{name} on port {port}")
+        yield Peer(name, port, output)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -180,8 +179,35 @@ def running(name: str, credential: Credential, directory: Path, relay: int) -> I
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _greets(port: int, process: subprocess.Popen[bytes], directory: Path) -> bool:
-    assert process.poll() is None, f"it ended: {(directory / 'output').read_text(errors='replace')}"
+@contextmanager
+def smtp_sink(directory: Path) -> Iterator[int]:
+    """Postfix's smtp-sink, plaintext only, writing each message into `directory`; its port."""
+    port = free_port()
+    command = [_program("smtp-sink"), "-d", "%M.", f"127.0.0.1:{port}", "512"]
+    if os.getuid() == 0:
+        _open_to_others(directory)
+        shutil.chown(directory, "nobody")
+        command[1:1] = ["-u", "nobody"]
+    output = directory.parent / "smtp-sink.output"
+    with output.open("wb") as written:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, cwd=directory)
+    try:
+        wait_for(lambda: _greets(port, process, output), "smtp-sink")
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _open_to_others(directory: Path) -> None:
+    """Servers read their files as users of their own, and pytest's directories are its user's only."""
+    for above in (directory, *directory.parents):
+        if above.stat().st_mode & 0o011 != 0o011:
+            above.chmod(above.stat().st_mode | 0o011)
+
+
+def _greets(port: int, process: subprocess.Popen[bytes], output: Path) -> bool:
+    assert process.poll() is None, f"it ended: {output.read_text(errors='replace')}"
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE) as probe:
         probe.settimeout(PATIENCE)
         return probe.recv(4) == b"220 "

@@ -61,7 +61,7 @@ class Sink:
     count: int = 0
     connections: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _open: set[socket.socket] = field(default_factory=set)
+    closed: set[int] = field(default_factory=set)
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server((self.host, self.port), backlog=512)
@@ -70,14 +70,13 @@ class Sink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        for one in (self._listener, *self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._listener.close()
 
     @property
     def open_connections(self) -> int:
-        return len(self._open)
+        return self.connections - len(self.closed)
 
     def wait_for(self, count: int, seconds: float = PATIENCE) -> list[Taken]:
         """The messages, once `count` of them were taken."""
@@ -96,7 +95,6 @@ class Sink:
             except OSError:
                 return
             self.connections += 1
-            self._open.add(connection)
             threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
@@ -104,7 +102,7 @@ class Sink:
         with suppress(OSError, _Over):
             session.run()
         session.close()
-        self._open.discard(connection)
+        self.closed.add(number)
 
     def took(self, taken: Taken) -> None:
         """Before the 250: who reads that may look at once."""
@@ -137,7 +135,8 @@ class _Session:
         self._socket.sendall(b"220 sink.test ESMTP\r\n")
         while True:
             line = self._line()
-            self._socket.sendall(self._answer(line, line[:4].upper()))
+            if answer := self._answer(line, line[:4].upper()):
+                self._socket.sendall(answer)
 
     def _answer(self, line: bytes, verb: bytes) -> bytes:
         match verb:

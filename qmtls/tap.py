@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -17,25 +18,26 @@ from twisted.python import usage
 
 from qmtls.control.settings import ControlError
 from qmtls.net.contexts import ContextError
+from qmtls.net.mainlog import MainLog, never_wait_for, take_ready_text
 from qmtls.net.snapshot import Snapshot
 from qmtls.service.listening import CannotServe, listen, wanted
 from qmtls.service.live import load
 from qmtls.service.places import Places, places
 from qmtls.service.supervisor import Supervisor
 from qmtls.service.worker import Worker
+from qmtls.spool.api import SpoolError
 
 # The thread that syncs must get the interpreter soon when the reactor is busy; the default is 5 ms.
-SWITCH_INTERVAL = 0.005
+SWITCH_INTERVAL = 0.0005
+# Container objects made before the collector looks for cycles; the default of 700 is a message or two.
+GC_THRESHOLD = 20_000
 MAX_WORKERS = 64
 ROLES = ("smtp", "smtps", "submission", "admin")
 
 reactor: Any = _reactor
 log = Logger(namespace="qmtls")
-
-
-def say(line: str) -> None:
-    """One line to the log that twistd was told to write."""
-    log.info("{line}", line=line)
+main_log = MainLog(reactor)
+say = main_log.say
 
 
 class Options(usage.Options):
@@ -124,15 +126,18 @@ class QmtlsService(Service):
 
     def startService(self) -> None:
         super().startService()
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        take_ready_text()
+        never_wait_for(1)
+        reactor.addSystemEventTrigger("after", "shutdown", main_log.flush)
+        tune_interpreter()
         if self._worker is not None:
             worker = self._worker
             for port in self._ports:
                 worker.listens(port)
             try:
                 worker.start()
-            except OSError as problem:
-                _give_up(CannotServe(f"{self._places.queue}: {problem.strerror}: {problem.filename}"))
+            except (OSError, SpoolError) as problem:
+                _give_up(CannotServe(f"{self._places.queue}: the queue cannot be used: {problem}"))
             install_signals(worker.live.reload, worker.relayer.make_all_due)
         elif self._supervisor is not None:
             supervisor = self._supervisor
@@ -146,6 +151,13 @@ class QmtlsService(Service):
         if self._supervisor is not None:
             return self._supervisor.stop()
         return None
+
+
+def tune_interpreter() -> None:
+    """For a process that serves: what is loaded stays, and short-lived objects are not searched for cycles so often."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def install_signals(hangup: Callable[[], object], alarm: Callable[[], object]) -> None:

@@ -21,7 +21,8 @@ from qmtls.net.linelog import LineLog
 from qmtls.service.listening import CannotServe, adopt
 from qmtls.service.places import Places, places
 from qmtls.service.worker import Worker
-from qmtls.tap import SWITCH_INTERVAL, install_signals, start_snapshot
+from qmtls.spool.api import SpoolError
+from qmtls.tap import install_signals, start_snapshot, tune_interpreter
 
 reactor: Any = _reactor
 
@@ -37,7 +38,6 @@ class SupervisorGone(Protocol):
 def main(order: str) -> int:
     asked = json.loads(order)
     where: Places = places(**asked["places"])
-    sys.setswitchinterval(SWITCH_INTERVAL)
     lines = LineLog(reactor, 1)
     globalLogBeginner.beginLoggingTo([textFileLogObserver(cast("IO[str]", lines))], redirectStandardIO=False)
     try:
@@ -46,10 +46,11 @@ def main(order: str) -> int:
             worker.listens(adopt(reactor, fd, family, worker.factory()))
             os.close(fd)
         worker.start()
-    except (CannotServe, OSError) as problem:
+    except (CannotServe, OSError, SpoolError) as problem:
         lines.say(f"cannot start: {problem}")
         lines.flush()
         return 1
+    tune_interpreter()
     install_signals(worker.live.reload, worker.relayer.make_all_due)
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(worker.stop()))
     StandardIO(SupervisorGone())

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from qmtls.net.closing import cancel, close_within
 from qmtls.net.handshake import Creator, facts_of
+from qmtls.net.prompt import write_at_once
 from qmtls.smtp.client import ClientSession, Outgoing, time_limit
 from qmtls.smtp.events import ClientEvent, Ended, Result, SendContent, Sent, Signal, Stage
 from qmtls.spool.api import SpoolError
@@ -195,7 +196,7 @@ class Channel(Protocol):
     def _flush(self) -> None:
         data = self.session.data_to_send()
         if data and not self._closed:
-            self._transport.write(data)
+            write_at_once(self._transport, data)
 
     # ------------------------------------------------------------ time and the end
 

@@ -22,6 +22,7 @@ from qmtls.net.closing import cancel, close_within
 from qmtls.net.commit import Committer
 from qmtls.net.handshake import Creator, facts_of
 from qmtls.net.mailboxes import MailboxError
+from qmtls.net.prompt import write_at_once
 from qmtls.net.reception import Came, Reception
 from qmtls.net.snapshot import Snapshot
 from qmtls.smtp.address import Address
@@ -87,6 +88,7 @@ class InboundProtocol(Protocol):
         self.reception: Reception | None = None
         self._creator: Creator | None = None
         self._timer: Any = None
+        self._deadline = 0.0
         self._pumping = False
         self._stalled = False  # content is on its way to the disk
         self._reading = True
@@ -103,7 +105,9 @@ class InboundProtocol(Protocol):
         self._transport.registerProducer(self, True)
         self.house.connections.add(self)
         self.peer = Peer(self.peer.address, False, None, local_address=self._transport.getHost().host)
-        self._timer = self.house.clock.callLater(self.snapshot.settings.timeout_smtpd, self._time_is_up)
+        patience = self.snapshot.settings.timeout_smtpd
+        self._deadline = self.house.clock.seconds() + patience
+        self._timer = self.house.clock.callLater(patience, self._time_is_up)
         self._send()
 
     def dataReceived(self, data: bytes) -> None:
@@ -174,7 +178,7 @@ class InboundProtocol(Protocol):
     def _send(self) -> None:
         data = self.session.data_to_send()
         if data:
-            self._transport.write(data)
+            write_at_once(self._transport, data)
             if self.session.phase is Phase.COMMAND:
                 self._restart_timer(self.snapshot.settings.timeout_smtpd)
 
@@ -285,7 +289,7 @@ class InboundProtocol(Protocol):
         self._stored_as.clear()
 
     def _on_starttls(self, event: StartTls) -> None:
-        self._transport.write(self.session.data_to_send())
+        write_at_once(self._transport, self.session.data_to_send())
         self.start_handshake()
 
     def start_handshake(self) -> None:
@@ -301,22 +305,24 @@ class InboundProtocol(Protocol):
     # ------------------------------------------------------------ time and the end
 
     def _restart_timer(self, seconds: float) -> None:
-        if self._timer.active():
+        # The running timer looks at the deadline when it fires; only an earlier deadline needs it moved.
+        self._deadline = self.house.clock.seconds() + seconds
+        if self._timer.active() and self._deadline < self._timer.getTime():
             self._timer.reset(seconds)
 
     def _time_is_up(self) -> None:
-        phase = self.session.phase
         if self._over:
             self._transport.abortConnection()
             return
-        wait = 0.0
+        phase = self.session.phase
+        now = self.house.clock.seconds()
+        wait = self._deadline - now
         if phase is Phase.ANSWER:
-            wait = CONTENT_GRACE  # it waits for us, not we for it
+            wait = max(wait, CONTENT_GRACE)  # it waits for us, not we for it
         elif phase is Phase.CONTENT and self.reception is not None:
-            elapsed = self.house.clock.seconds() - self._content_since
-            wait = CONTENT_GRACE + self.reception.size / CONTENT_PACE - elapsed
+            wait = CONTENT_GRACE + self.reception.size / CONTENT_PACE - (now - self._content_since)
         if wait > 0:
-            self._timer = self.house.clock.callLater(wait + 0.1, self._time_is_up)
+            self._timer = self.house.clock.callLater(wait + 0.01, self._time_is_up)
             return
         self.house.say(f"timeout client={self.peer.address} while={phase.name.lower()}")
         if phase is Phase.HANDSHAKE:
@@ -342,7 +348,7 @@ class InboundProtocol(Protocol):
         self._drop_reception()
         data = self.session.data_to_send()
         if data:
-            self._transport.write(data)
+            write_at_once(self._transport, data)
         self._over = True
         cancel(self._timer)
         self._transport.unregisterProducer()

@@ -1,4 +1,4 @@
-"""A server transport that sends a reply at once.
+"""Writing at once.
 
 Twisted hands every write to the next turn of the reactor: two changes of the epoll set and one more turn for each
 reply. A reply nearly always fits the socket's buffer, so it is sent in place; only what does not fit takes the
@@ -9,25 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.tcp import Server
+from twisted.internet.tcp import Connection
 
 
-class PromptServer(Server):
-    """In place of `twisted.internet.tcp.Server`, as `Port.transport`."""
-
-    def write(self, data: bytes) -> None:
-        if not self.connected or self.disconnecting or self.TLS or self.dataBuffer or self._tempDataBuffer:
-            super().write(data)
-            return
-        sent: Any = self.writeSomeData(data)
-        if isinstance(sent, Exception):
-            super().write(data)  # the next turn of the reactor finds the connection lost
-        elif sent < len(data):
-            super().write(data[sent:])
-
-
-def make_prompt(port: Any) -> Any:
-    """Lets a listening TCP port make PromptServer transports; any other kind of port stays as it is."""
-    if getattr(port, "transport", None) is Server:
-        port.transport = PromptServer
-    return port
+def write_at_once(transport: Any, data: bytes) -> None:
+    """`transport.write(data)`, in place where that can be done."""
+    if (
+        not isinstance(transport, Connection)
+        or transport.TLS
+        or transport.dataBuffer
+        or transport._tempDataBuffer
+        or transport.disconnecting
+        or not transport.connected
+    ):
+        transport.write(data)
+        return
+    sent: Any = transport.writeSomeData(data)
+    if isinstance(sent, Exception):
+        transport.write(data)  # the next turn of the reactor finds the connection lost
+    elif sent < len(data):
+        transport.write(data[sent:])

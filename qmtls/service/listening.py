@@ -14,7 +14,6 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from qmtls.control.settings import Listener
-from qmtls.net.prompt import make_prompt
 from qmtls.tls.policy import Origin
 
 BACKLOG = 1024  # connections that the kernel holds while we are busy; Twisted's default is 50
@@ -58,14 +57,14 @@ def listen(reactor: Any, listener: Listener, factory: Factory) -> IListeningPort
             f"{listener.origin}: cannot listen on {listener.endpoint}: {reason}; "
             "is another service running there, or is the port below 1024 and the user not root?"
         )
-    port: IListeningPort = make_prompt(results[0])
+    port: IListeningPort = results[0]
     return port
 
 
 def adopt(reactor: Any, fd: int, family: int, factory: Factory) -> IListeningPort:
     """A socket inherited from the supervisor. It must not block: the losers of a race would hang in accept."""
     os.set_blocking(fd, False)
-    port: IListeningPort = make_prompt(reactor.adoptStreamPort(fd, family, factory))
+    port: IListeningPort = reactor.adoptStreamPort(fd, family, factory)
     return port
 
 

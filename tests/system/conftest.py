@@ -1,6 +1,6 @@
 """What whole-program tests share. Everything below this directory carries the marker `system`.
 
-The log of each service that a test started is shown when the test fails.
+The log of each service that a test (or its module) started is shown when the test fails.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report: pytest.TestReport = yield  # type: ignore[assignment]
-    if report.failed and report.when == "call":
-        report.sections += [(f"log of {house.me}", house.report()) for house in item.stash.get(HOUSES, [])]
+    if report.failed:
+        houses = [house for node in item.listchain() for house in node.stash.get(HOUSES, [])]
+        report.sections += [(f"log of {house.me}", house.report()) for house in houses]
     return report  # type: ignore[return-value]
 
 
@@ -41,13 +42,11 @@ def authority() -> Authority:
     return Authority()
 
 
-@pytest.fixture
-def new_house(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority) -> Iterator[NewHouse]:
-    """new_house("alpha", me="alpha.test"): a home below tmp_path, not started; ended with the test."""
-    houses = request.node.stash[HOUSES] = []
+def _houses(node: pytest.Item | pytest.Collector, path: Path, authority: Authority) -> Iterator[NewHouse]:
+    houses = node.stash[HOUSES] = []
 
     def new(name: str = "home", *, me: str = "mx.test") -> House:
-        houses.append(House(tmp_path / name, authority, me=me))
+        houses.append(House(path / name, authority, me=me))
         return houses[-1]
 
     yield new
@@ -56,9 +55,24 @@ def new_house(request: pytest.FixtureRequest, tmp_path: Path, authority: Authori
 
 
 @pytest.fixture
+def new_house(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority) -> Iterator[NewHouse]:
+    """new_house("alpha", me="alpha.test"): a home below tmp_path, not started; ended with the test."""
+    yield from _houses(request.node, tmp_path, authority)
+
+
+@pytest.fixture
 def house(new_house: NewHouse) -> House:
     """One home, not started."""
     return new_house()
+
+
+@pytest.fixture(scope="module")
+def standing_house(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> Iterator[House]:
+    """One home for all tests of a module, not started: a fixture of the module does that."""
+    for new in _houses(request.node, tmp_path_factory.mktemp("standing"), authority):
+        yield new()
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +97,9 @@ def joe_file(tmp_path_factory: pytest.TempPathFactory, joe: Credential) -> Path:
 def anonymous(ca_file: Path) -> ssl.SSLContext:
     """A client's TLS context without a certificate."""
     return client_context(ca_file)
+
+
+@pytest.fixture(scope="session")
+def as_joe(ca_file: Path, joe_file: Path) -> ssl.SSLContext:
+    """A client's TLS context with joe's certificate."""
+    return client_context(ca_file, joe_file)

@@ -38,6 +38,11 @@ class Credential:
     def bundle(self) -> bytes:
         return self.key_pem + self.pem
 
+    @property
+    def sha256(self) -> str:
+        """The certificate's fingerprint, in hexadecimal digits."""
+        return self.certificate.fingerprint(SHA256()).hex()
+
     def write(self, path: Path) -> Path:
         """The bundle as a file that only its owner reads."""
         path.touch(0o600)

@@ -38,7 +38,8 @@ class SupervisorGone(Protocol):
 def main(order: str) -> int:
     asked = json.loads(order)
     where: Places = places(**asked["places"])
-    lines = LineLog(reactor, 1)
+    # A descriptor of its own: StandardIO closes 1 when the supervisor is gone, and the next file opened would be 1.
+    lines = LineLog(reactor, os.dup(1))
     globalLogBeginner.beginLoggingTo([textFileLogObserver(cast("IO[str]", lines))], redirectStandardIO=False)
     try:
         worker = Worker(reactor, where, start_snapshot(where), lines.say)

@@ -47,6 +47,7 @@ class Channel(Protocol):
         self.host = host
         self.tls = ""  # summary of facts and verdict, for log and trace
         self.ended: Ended | None = None
+        self.tls_ended = ""  # OpenSSL's words for how the connection ended, if it was by an alert
         self.on_idle_end: Any = None  # called when the peer ends an idle channel
         self._clock = clock
         self._off_reactor = off_reactor
@@ -77,9 +78,10 @@ class Channel(Protocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._closed = True
         cancel(self._timer)
+        self.tls_ended = _tls_reason(reason)
         if self._handshake is not None:
             handshake, self._handshake = self._handshake, None
-            handshake.errback(Failure(HandshakeFailed(_tls_reason(reason))))
+            handshake.errback(Failure(HandshakeFailed(self.tls_ended or "the connection was closed")))
         if self.ended is None:
             self.session.receive_eof()
             self._deliver()
@@ -246,10 +248,8 @@ class Channel(Protocol):
 
 
 def _tls_reason(reason: Failure | None) -> str:
-    """What ended the handshake, in a few words of ours or OpenSSL's reason names."""
-    if reason is None:
-        return "the connection was closed"
-    args = getattr(reason.value, "args", ())
+    """OpenSSL's reason names for the end of a connection; "" if it was not TLS that ended it."""
+    args = getattr(reason.value, "args", ()) if reason is not None else ()
     if args and isinstance(args[0], list) and args[0]:
         return ", ".join(str(part[-1]) for part in args[0])
-    return "the connection was closed"
+    return ""

@@ -192,7 +192,8 @@ class Dialer:
         event = await channel.next()
         if isinstance(event, Ended) and event.reply is None:
             # TLS 1.3 tells a client of a refused certificate only after its side of the handshake is done.
-            raise _TlsBroke(f"the host ended the session right after the TLS handshake: {event.why}")
+            why = channel.tls_ended or event.why
+            raise _TlsBroke(f"the host ended the session right after the TLS handshake: {why}")
         _greeted(event, target)
 
 

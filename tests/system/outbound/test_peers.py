@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.client import SmtpClient
 from tests.system.house import House
+from tests.system.outbound.handing import hand_in, open_to_all
 from tests.system.outbound.peers import running, smtp_sink
 from tests.system.outbound.sink import Sink, without_trace
 from tests.system.pki import Authority
@@ -30,18 +30,6 @@ COMPLETE = (
 )
 
 
-def hand_in(house: House, contents: list[bytes], to: str = "bob@peer.test") -> None:
-    with SmtpClient(house.port) as client:
-        client.command("EHLO client.test", 250)
-        for content in contents:
-            client.command("MAIL FROM:<ann@a.test> BODY=8BITMIME", 250)
-            client.command(f"RCPT TO:<{to}>", 250)
-            client.command("DATA", 354)
-            stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
-            client.send(stuffed + b".\r\n")
-            client.expect(250)
-
-
 def complete(content: bytes, number: int) -> bytes:
     kept = content.replace(b"From: ann@a.test\r\n", b"", 1) if content.startswith(b"From: ") else content
     return COMPLETE % number + kept
@@ -51,13 +39,12 @@ def complete(content: bytes, number: int) -> bytes:
 def test_every_octet_arrives(house: House, authority: Authority, tmp_path: Path, tls: bool) -> None:
     server = authority.server("sink.test")
     with Sink(server.server_context(tmp_path / "sink.pem") if tls else None) as sink:
-        house.control("relaynetworks", "127.0.0.0/8\n")
-        house.control("smtproutes", f"peer.test:127.0.0.1:{sink.port}\n")
+        open_to_all(house, f"peer.test:127.0.0.1:{sink.port}")
         if tls:
             house.control("peer.test.pem", server.pem)
         house.start()
         contents = [*CONTENTS.values(), b"Subject: very long\r\n\r\n" + b"x" * 300_000 + b"\r\n", b"\r\n", b"\r\n.\r\n"]
-        hand_in(house, contents)
+        hand_in(house, "bob@peer.test", contents=contents)
         taken = sink.wait_for(len(contents))
     assert {t.tls for t in taken} == {"TLSv1.3" if tls else ""}
     assert sorted(without_trace(t.content) for t in taken) == sorted(contents)
@@ -69,12 +56,11 @@ def test_every_octet_arrives(house: House, authority: Authority, tmp_path: Path,
 def test_relays_over_tls_to_a_pinned_server(house: House, authority: Authority, tmp_path: Path, name: str) -> None:
     server = authority.server("peer.test", "127.0.0.1")
     with Sink() as sink, running(name, server, tmp_path / name, sink.port) as peer:
-        house.control("relaynetworks", "127.0.0.0/8\n")
-        house.control("smtproutes", f"peer.test:127.0.0.1:{peer.port}\n")
+        open_to_all(house, f"peer.test:127.0.0.1:{peer.port}")
         house.control("peer.test.pem", server.pem)
         house.start()
         contents = [complete(content, n) for n, content in enumerate(CONTENTS.values()) if b"\r\n\r\n" in content]
-        hand_in(house, contents)
+        hand_in(house, "bob@peer.test", contents=contents)
         if not peer.has_working_tls:
             # Its handshakes fail for everyone: a pin must hold mail back, and without one it goes in plaintext.
             house.wait_for_log("deferred .*TLS handshake failed")
@@ -92,10 +78,9 @@ def test_relays_to_smtp_sink(house: House, tmp_path: Path) -> None:
     dumps = tmp_path / "dumps"
     dumps.mkdir()
     with smtp_sink(dumps) as port:
-        house.control("relaynetworks", "127.0.0.0/8\n")
-        house.control("smtproutes", f":127.0.0.1:{port}\n")
+        open_to_all(house, f":127.0.0.1:{port}")
         house.start()
-        hand_in(house, list(CONTENTS.values()))
+        hand_in(house, "bob@peer.test", contents=CONTENTS.values())
         house.wait_for_empty_queue()
     found = [path.read_bytes() for path in dumps.iterdir()]
     assert len(found) == len(CONTENTS)

@@ -1,12 +1,13 @@
 """The threads that do the disk's work, so that the reactor never waits for it.
 
-One thread commits and records. Whatever was handed over while it worked is the next batch, with one directory
-sync for all of it: the busier the server, the fewer syncs per message. A second thread does everything that
-reads or only moves octets (`run`, `flush`), so that a listing of 100,000 files or a slow read never delays an
-acknowledgement.
+One thread makes the steps of commits and records that wait for the disk, and nothing else: every call in a second
+thread costs two hand-overs of the interpreter, so what does not wait (creating, writing to the page cache,
+renaming) is done by the reactor between the steps. Whatever was handed over while a batch syncs its files is the
+next batch; it begins while the one before syncs its directory. The busier the server, the fewer syncs per message. A
+second thread does what reads, removes or moves octets (`run`, `remove`, `flush`), so that a listing of 100,000
+files never delays an acknowledgement.
 
-Handing over is one `SimpleQueue.put`; a batch comes back by one call of `back`. More threads for the syncs were
-measured and are not worth it: they save little time and cost CPU (docs/queue.md).
+More threads for the syncs were measured and are not worth it: they save little time and cost CPU (docs/queue.md).
 
 On failure each waiting Deferred gets its own SpoolError; a thread survives whatever a spool raises.
 """
@@ -15,21 +16,20 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from qmtls.spool.api import Filing, Incoming, Spool, SpoolError
+from qmtls.spool.api import Filing, Incoming, Spool, SpoolError, Steps
 
 T = TypeVar("T")
 Back = Callable[..., object]
-Answer = tuple[Deferred[None], SpoolError | None]
+_Queue = deque[tuple[T, Deferred[None]]]
 
 # Files open at once in one batch: the usual limit is 1024 for the whole process, most of it for connections.
 BATCH_LIMIT = 100
@@ -37,60 +37,43 @@ BATCH_LIMIT = 100
 log = Logger()
 
 
-@dataclass(slots=True)
-class _Commit:
-    spool: Spool
-    incoming: Incoming
-    done: Deferred[None]
-
-
-@dataclass(slots=True)
-class _Record:
-    spool: Spool
-    filing: Filing
-    done: Deferred[None]
-
-
-@dataclass(slots=True)
-class _Stop:
-    done: Deferred[None]
-
-
-_Job = _Commit | _Record | _Stop
-
-
-@dataclass(slots=True)
-class _Round:
-    """The jobs of one round for one spool."""
-
-    commits: list[_Commit] = field(default_factory=list)
-    records: list[_Record] = field(default_factory=list)
-
-
 class Committer:
     """`back(f, *args)` must call f(*args) in the reactor's thread: `reactor.callFromThread`."""
 
     def __init__(self, back: Back) -> None:
         self._back = back
-        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._commits: dict[Spool, _Queue[Incoming]] = {}
+        self._records: dict[Spool, _Queue[Filing]] = {}
+        self._recorded_last = False
+        self._syncing = False  # a batch is at its first step: what comes now is the next batch
+        self._under_way = 0  # batches whose end is not reached
+        self._steps: SimpleQueue[Callable[[], bool]] = SimpleQueue()
         self._errands: SimpleQueue[Callable[[], bool]] = SimpleQueue()
         self._removals: deque[tuple[Spool, str]] = deque()
-        self._stopping = False
+        self._stopping: Deferred[None] | None = None
         self.on_removed: Callable[[Spool, Sequence[str]], object] = lambda spool, ids: None  # called by `back`
         # Daemons: everything acknowledged is on disk, so an interpreter that must end need not wait for them.
-        Thread(target=self._commit_all, name="qmtls-commit", daemon=True).start()
-        Thread(target=self._run_all, name="qmtls-disk", daemon=True).start()
+        Thread(target=_work_off, args=(self._steps,), name="qmtls-commit", daemon=True).start()
+        Thread(target=_work_off, args=(self._errands,), name="qmtls-disk", daemon=True).start()
 
     def commit(self, spool: Spool, incoming: Incoming) -> Deferred[None]:
         """Fires when the message is accepted, for good; SpoolError."""
         done: Deferred[None] = Deferred()
-        self._hand_over(_Commit(spool, incoming, done), done)
+        if self._stopping is not None:
+            done.errback(_stopped())
+        else:
+            self._commits.setdefault(spool, deque()).append((incoming, done))
+            self._begin()
         return done
 
     def record(self, spool: Spool, filing: Filing) -> Deferred[None]:
         """Fires when the attempt is on disk; SpoolError."""
         done: Deferred[None] = Deferred()
-        self._hand_over(_Record(spool, filing, done), done)
+        if self._stopping is not None:
+            done.errback(_stopped())
+        else:
+            self._records.setdefault(spool, deque()).append((filing, done))
+            self._begin()
         return done
 
     def remove(self, spool: Spool, id: str) -> None:
@@ -115,7 +98,7 @@ class Committer:
             self._back(done.callback, result)  # a Failure makes it the errback
             return True
 
-        if self._stopping:
+        if self._stopping is not None:
             done.errback(_stopped())
         else:
             self._errands.put(errand)
@@ -126,73 +109,82 @@ class Committer:
 
         What is to be removed must have been said before, or it is sent again after the next start.
         """
-        if self._stopping:
+        if self._stopping is not None:
             done: Deferred[None] = Deferred()
             done.callback(None)
             return done
-        self._stopping = True
-        ends: tuple[Deferred[None], Deferred[None]] = (Deferred(), Deferred())
+        self._stopping = Deferred()
+        ending: Deferred[None] = Deferred()
+        self._stopping.addCallback(lambda _: self._errands.put(lambda: self._end(ending)))
+        self._stop_if_done()
+        return ending
 
-        def end() -> bool:
-            self._back(ends[1].callback, None)
+    def _end(self, ending: Deferred[None]) -> bool:
+        self._back(ending.callback, None)
+        return False
+
+    def _stop_if_done(self) -> None:
+        stopping = self._stopping
+        if stopping is not None and not stopping.called and not (self._under_way or self._commits or self._records):
+            self._steps.put(lambda: False)
+            stopping.callback(None)
+
+    # ------------------------------------------------ batches, in the reactor's thread
+
+    def _begin(self) -> None:
+        """Starts the next batch if none is at its first step. Commits and records in turn, if both wait."""
+        while not self._syncing and (self._commits or self._records):
+            self._recorded_last = bool(self._records) and not (self._commits and self._recorded_last)
+            if self._recorded_last:
+                spool, filings, waiting = _take(self._records)
+                steps = _recording(spool, filings)
+            else:
+                spool, incoming, waiting = _take(self._commits)
+                steps = spool.committing(incoming)
+            self._under_way += 1
+            self._syncing = self._go_on(steps, waiting, first=True)
+
+    def _go_on(self, steps: Steps, waiting: Sequence[Deferred[None]], first: bool) -> bool:
+        """Does what is quick, then hands the next step to the thread; after the last one, False and the answers."""
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            self._answer(waiting, end.value)
             return False
+        except Exception as error:  # a fault of ours: nothing of this batch counts as stored
+            log.failure("the spool failed")
+            self._answer(waiting, [SpoolError(f"the spool failed: {error!r}")] * len(waiting))
+            return False
+        self._steps.put(partial(self._make, step, steps, waiting, first))
+        return True
 
-        self._jobs.put(_Stop(ends[0]))
-        self._errands.put(end)
-        return DeferredList(ends).addCallback(lambda _: None)
+    def _answer(self, waiting: Sequence[Deferred[None]], results: Sequence[SpoolError | None]) -> None:
+        self._under_way -= 1
+        if len(results) != len(waiting):
+            results = [SpoolError("the spool failed: too few answers")] * len(waiting)
+        for done, error in zip(waiting, results, strict=True):
+            if error is None:
+                done.callback(None)
+            else:
+                done.errback(error)
+        self._stop_if_done()
 
-    def _hand_over(self, job: _Job, done: Deferred[None]) -> None:
-        if self._stopping:
-            done.errback(_stopped())
-        else:
-            self._jobs.put(job)
+    def _made(self, steps: Steps, waiting: Sequence[Deferred[None]], first: bool) -> None:
+        """A step is over: its batch goes on. Behind a first step the next batch may begin."""
+        if first:
+            self._syncing = False
+        self._go_on(steps, waiting, first=False)
+        self._begin()
 
     # ------------------------------------------------ in the threads
 
-    def _run_all(self) -> None:
-        while self._errands.get()():
-            pass
-
-    def _commit_all(self) -> None:
-        while True:
-            jobs = [self._jobs.get()]
-            try:
-                while len(jobs) < BATCH_LIMIT:
-                    jobs.append(self._jobs.get_nowait())
-            except Empty:
-                pass
-            stop = self._work(jobs)
-            if stop is not None:
-                self._back(stop.done.callback, None)
-                return
-
-    def _work(self, jobs: Sequence[_Job]) -> _Stop | None:
-        """One round. Commits first: a client waits for each of them."""
-        stop = None
-        rounds: defaultdict[Spool, _Round] = defaultdict(_Round)
-        for job in jobs:
-            match job:
-                case _Commit():
-                    rounds[job.spool].commits.append(job)
-                case _Record():
-                    rounds[job.spool].records.append(job)
-                case _Stop():
-                    stop = job
-        for spool, round in rounds.items():
-            self._answer(round.commits, partial(spool.commit, [job.incoming for job in round.commits]))
-        for spool, round in rounds.items():
-            self._answer(round.records, partial(spool.record, [job.filing for job in round.records]))
-        return stop
-
-    def _answer(self, jobs: Sequence[_Commit | _Record], work: Callable[[], list[SpoolError | None]]) -> None:
-        if not jobs:
-            return
+    def _make(self, step: Callable[[], None], steps: Steps, waiting: Sequence[Deferred[None]], first: bool) -> bool:
         try:
-            answers = [(job.done, error) for job, error in zip(jobs, work(), strict=True)]
-        except Exception as error:  # a fault of ours: nothing of this batch counts as stored
-            self._back(log.failure, "the spool failed", Failure())
-            answers = [(job.done, SpoolError(f"the spool failed: {error!r}")) for job in jobs]
-        self._back(_fire, answers)
+            step()
+        except Exception as error:
+            steps = _failed(error, len(waiting))
+        self._back(self._made, steps, waiting, first)
+        return True
 
     def _remove_all(self) -> bool:
         # An unlink waits for a journal commit under way, so it must not stand in the way of an acknowledgement.
@@ -214,12 +206,31 @@ class Committer:
             self._back(log.failure, "the spool failed", Failure())
 
 
-def _fire(answers: Sequence[Answer]) -> None:
-    for done, error in answers:
-        if error is None:
-            done.callback(None)
-        else:
-            done.errback(error)
+def _work_off(queue: SimpleQueue[Callable[[], bool]]) -> None:
+    while queue.get()():
+        pass
+
+
+def _take(queues: dict[Spool, _Queue[T]]) -> tuple[Spool, list[T], list[Deferred[None]]]:
+    """What waits for the spool that has waited longest, one batch at the most."""
+    spool, queue = next(iter(queues.items()))
+    taken = [queue.popleft() for _ in range(min(BATCH_LIMIT, len(queue)))]
+    del queues[spool]
+    if queue:
+        queues[spool] = queue  # behind the others
+    return spool, [thing for thing, _ in taken], [done for _, done in taken]
+
+
+def _recording(spool: Spool, filings: Sequence[Filing]) -> Steps:
+    results: list[SpoolError | None] = []
+    yield lambda: results.extend(spool.record(filings))
+    return results
+
+
+def _failed(why: Exception, count: int) -> Steps:
+    yield from ()
+    log.error("the spool failed: {why!r}", why=why)
+    return [SpoolError(f"the spool failed: {why!r}")] * count
 
 
 def _stopped() -> SpoolError:

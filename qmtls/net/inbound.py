@@ -56,6 +56,7 @@ DISK_FULL = reply(452, "4.3.1", "out of disk space, try again later")
 DISK_TROUBLE = reply(451, "4.3.0", "the queue cannot be written now, try again later")
 MAILBOX_TROUBLE = reply(451, "4.2.0", "the mailbox cannot be looked at now, try again later")
 OUR_TROUBLE = reply(421, "4.3.0", "trouble on our side, try again later")
+SHUTTING_DOWN = reply(421, "4.3.2", "the service is shutting down, try again later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,12 @@ class InboundProtocol(Protocol):
         self._deadline = 0.0
         self._pumping = False
         self._stalled = False  # content is on its way to the disk
+        self._clogged = False  # the client does not read our replies
+        self._leaving = False  # the service ends
         self._reading = True
         self._over = False
-        self._content_since = 0.0
+        self._octets = 0  # that came
+        self._octets_before = 0  # and those of them that came before the deadline was set
         self._relay_by = ""  # what opened the relay for this transaction
         self._stored_as: dict[Address, Address] = {}  # recipients that are stored under another address
 
@@ -104,7 +108,6 @@ class InboundProtocol(Protocol):
         self._transport.setTcpNoDelay(True)
         self._transport.registerProducer(self, True)
         self.house.connections.add(self)
-        self.peer = Peer(self.peer.address, False, None, local_address=self._transport.getHost().host)
         patience = self.snapshot.settings.timeout_smtpd
         self._deadline = self.house.clock.seconds() + patience
         self._timer = self.house.clock.callLater(patience, self._time_is_up)
@@ -113,6 +116,7 @@ class InboundProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._over:
             return
+        self._octets += len(data)
         self.session.receive_data(data)
         self._pump()
 
@@ -124,25 +128,25 @@ class InboundProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         """The facts are read once, here; from now on `peer` says who the client is."""
-        if self._over:
+        if self._over or self._creator is None:
             return
         server = self.snapshot.server
-        assert self._creator is not None
         facts = facts_of(self._transport.getHandle(), self._creator.recorder, client=False, crls=server.crls)
         trusted = server.trust is not None
         match = match_client(self.snapshot.settings.access.clients, facts, trusted=trusted)
         self.peer = replace(self.peer, tls=True, match=match, tls_summary=facts.summary)
         self.session.tls_established()
+        self._clogged = False  # it has read all that was sent before the handshake
         self._restart_timer(self.snapshot.settings.timeout_smtpd)
         self._pump()
 
-    # back-pressure: the client does not read our replies
     def pauseProducing(self) -> None:
+        self._clogged = True
         self._pause_reading()
 
     def resumeProducing(self) -> None:
-        if not self._stalled:
-            self._pump()
+        self._clogged = False
+        self._pump()
 
     def stopProducing(self) -> None:
         self._pause_reading()
@@ -155,21 +159,21 @@ class InboundProtocol(Protocol):
             return
         self._pumping = True
         try:
-            while not self._stalled and not self._over:
+            while not (self._stalled or self._clogged or self._over):
                 event = self.session.next_event()
                 if event is NEED_DATA or event is PAUSED:
+                    if self._leaving and self._leave():
+                        continue
                     break
                 _HANDLERS[type(event)](self, event)  # type: ignore[index]
         except Exception:
-            self.log.failure("inbound session with {client}", client=self.peer.address)
-            self.session.abort(OUR_TROUBLE)
-            self._close("an error of ours")
+            self._broke(Failure())
         finally:
             self._pumping = False
         if self._over:
             return
         self._send()
-        if self.session.buffered > MAX_BUFFERED or self._stalled:
+        if self._stalled or self._clogged or self.session.buffered > MAX_BUFFERED:
             self._pause_reading()
         elif not self._reading:
             self._reading = True
@@ -199,6 +203,8 @@ class InboundProtocol(Protocol):
     def _on_rcpt(self, event: RcptTo) -> None:
         transaction = self.session.transaction
         assert transaction is not None
+        if event.address.domain.startswith("[") and not self.peer.local_address:
+            self.peer = replace(self.peer, local_address=self._transport.getHost().host)
         try:
             decision = decide_recipient(
                 self.snapshot.settings.access, self.peer, transaction.reverse_path, event.address, self.house.is_mailbox
@@ -228,7 +234,6 @@ class InboundProtocol(Protocol):
         came = Came(self.peer, self._relay_by, house.clock.seconds(), self.snapshot.settings.me)
         self.reception = Reception.begin(house.spool(), house.next_id(), self.session, recipients, came)
         self._forget_transaction()
-        self._content_since = house.clock.seconds()
         self._restart_timer(CONTENT_GRACE)
         self._answer(GO_AHEAD)
 
@@ -236,18 +241,19 @@ class InboundProtocol(Protocol):
         reception = self.reception
         if reception is not None and reception.write(event.data):
             self._stalled = True
-            self.house.committer.flush(reception.incoming).addCallbacks(self._flushed, self._flush_failed)
+            flushed = self.house.committer.flush(reception.incoming)
+            flushed.addCallbacks(self._flushed, self._flush_failed).addErrback(self._broke)
 
     def _flushed(self, _: object) -> None:
         self._stalled = False
+        self._restart_timer(CONTENT_GRACE)  # that time was ours, not the client's
         self._pump()
 
     def _flush_failed(self, failure: Failure) -> None:
         reception = self.reception
         if reception is not None:
             reception.trouble = self._spool_trouble(failure)
-        self._stalled = False
-        self._pump()
+        self._flushed(None)
 
     def _on_content_end(self, event: ContentEnd) -> None:
         reception, self.reception = self.reception, None
@@ -259,6 +265,7 @@ class InboundProtocol(Protocol):
         spool = reception.spool
         committed = self.house.committer.commit(spool, reception.incoming)
         committed.addCallbacks(self._stored, self._not_stored, callbackArgs=(reception,), errbackArgs=(reception,))
+        committed.addErrback(self._broke)
 
     def _stored(self, _: object, reception: Reception) -> None:
         reception.log_accepted(self.house.say)
@@ -307,6 +314,7 @@ class InboundProtocol(Protocol):
     def _restart_timer(self, seconds: float) -> None:
         # The running timer looks at the deadline when it fires; only an earlier deadline needs it moved.
         self._deadline = self.house.clock.seconds() + seconds
+        self._octets_before = self._octets
         if self._timer.active() and self._deadline < self._timer.getTime():
             self._timer.reset(seconds)
 
@@ -315,12 +323,11 @@ class InboundProtocol(Protocol):
             self._transport.abortConnection()
             return
         phase = self.session.phase
-        now = self.house.clock.seconds()
-        wait = self._deadline - now
-        if phase is Phase.ANSWER:
+        wait = self._deadline - self.house.clock.seconds()
+        if phase is Phase.ANSWER or self._stalled:
             wait = max(wait, CONTENT_GRACE)  # it waits for us, not we for it
-        elif phase is Phase.CONTENT and self.reception is not None:
-            wait = CONTENT_GRACE + self.reception.size / CONTENT_PACE - (now - self._content_since)
+        elif phase is Phase.CONTENT:  # also content that is only read past
+            wait += (self._octets - self._octets_before) / CONTENT_PACE
         if wait > 0:
             self._timer = self.house.clock.callLater(wait + 0.01, self._time_is_up)
             return
@@ -330,17 +337,29 @@ class InboundProtocol(Protocol):
             self._transport.abortConnection()
             return
         self.session.abort(TOO_SLOW)
-        self._pump()
+        self._close("timeout")
 
     def shut_down(self) -> None:
-        """The service ends: a client between transactions is told 421, one in the middle may finish."""
-        if not self._over and self.session.phase is Phase.COMMAND and self.session.transaction is None:
-            self.session.abort(reply(421, "4.3.2", "the service is shutting down, try again later"))
-            self._pump()
+        """The service ends: a client between transactions is told 421, one in the middle may finish, and then is too."""
+        self._leaving = True
+        self._pump()
+
+    def _leave(self) -> bool:
+        """Ends the session if nothing is under way in it."""
+        if self.session.phase is not Phase.COMMAND or self.session.transaction is not None:
+            return False
+        self.session.abort(SHUTTING_DOWN)
+        return True
 
     def cut_off(self) -> None:
         """The time for finishing is over."""
         self._transport.abortConnection()
+
+    def _broke(self, failure: Failure) -> None:
+        """A fault of ours: the client may try again, and nothing that it said was accepted."""
+        self.log.failure("inbound session with {client}", failure=failure, client=self.peer.address)
+        self.session.abort(OUR_TROUBLE)
+        self._close("an error of ours")
 
     def _close(self, why: str) -> None:
         if self._over:

@@ -36,14 +36,14 @@ class Resolver:
 
     def __init__(self, reactor: Any, servers: Sequence[tuple[str, int]] = ()) -> None:
         self._backend = TwistedBackend(reactor)
-        try:
-            self._resolver = dns.asyncresolver.Resolver(configure=not servers)
-        except dns.resolver.NoResolverConfiguration:
-            self._resolver = dns.asyncresolver.Resolver(configure=False)
-        if servers:
-            self._resolver.nameservers = [ip for ip, _ in servers]
-            self._resolver.nameserver_ports = dict(servers)
-        self._resolver.cache = dns.resolver.LRUCache(CACHED_ANSWERS)
+        self._servers = tuple(servers)
+        self._resolver = _configured(self._servers)
+
+    def use(self, servers: Sequence[tuple[str, int]]) -> None:
+        """Asks these from now on. Where they are others than before, what the old ones said is forgotten."""
+        if tuple(servers) != self._servers:
+            self._servers = tuple(servers)
+            self._resolver = _configured(self._servers)
 
     async def mx(self, domain: str) -> list[tuple[int, str]]:
         """(preference, host) pairs in no order; [] if the domain has no MX; a null MX is [(n, "")]. NoSuchName."""
@@ -93,6 +93,18 @@ class Resolver:
         except (dns.exception.DNSException, OSError, ValueError, EOFError) as problem:
             detail = type(problem).__name__
             raise DnsTrouble(f"DNS: the {kind} records of {name} cannot be looked up now ({detail})") from problem
+
+
+def _configured(servers: Sequence[tuple[str, int]]) -> dns.asyncresolver.Resolver:
+    try:
+        resolver = dns.asyncresolver.Resolver(configure=not servers)
+    except dns.resolver.NoResolverConfiguration:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+    if servers:
+        resolver.nameservers = [ip for ip, _ in servers]
+        resolver.nameserver_ports = dict(servers)
+    resolver.cache = dns.resolver.LRUCache(CACHED_ANSWERS)
+    return resolver
 
 
 def to_ascii(name: str) -> str:

@@ -32,9 +32,10 @@ class LocalDelivery:
 
     def submit(self, task: Task) -> None:
         self._queue.append(task)
-        self._next()
+        self.wake()
 
-    def _next(self) -> None:
+    def wake(self) -> None:
+        """Starts what the limit allows; also to be called when it was raised."""
         while self._queue and self._running < self._limit():
             task = self._queue.popleft()
             self._running += 1
@@ -49,7 +50,7 @@ class LocalDelivery:
     def _done(self, outcomes: dict[int, Outcome], task: Task) -> None:
         self._running -= 1
         task.done(task, outcomes)
-        self._next()
+        self.wake()
 
     def _deliver(self, task: Task) -> dict[int, Outcome]:
         """Blocking. One copy for each recipient, each synced before its outcome counts."""

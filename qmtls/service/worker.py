@@ -71,8 +71,8 @@ class Worker:
         self._connections: set[InboundProtocol] = set()
         self._loops: list[LoopingCall] = []
         settings = self.live.settings
-        resolver = Resolver(reactor, settings().dns_servers)
-        dialer = Dialer(reactor, resolver, self._off_reactor, own_addresses(self._hosts), say)
+        self._resolver = Resolver(reactor, settings().dns_servers)
+        dialer = Dialer(reactor, self._resolver, self._off_reactor, own_addresses(self._hosts), say)
         shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say)
         self.relayer = relayer = Relayer(reactor, self.committer, shop, say)
         relayer.registrar = Registrar(
@@ -87,7 +87,12 @@ class Worker:
             say,
         )
         relayer.local = LocalDelivery(self._mailboxes, self._off_reactor, lambda: settings().concurrency_local)
-        self.live.changed = relayer.reloaded
+        self.live.changed = self._reloaded
+
+    def _reloaded(self) -> None:
+        self._resolver.use(self.live.settings().dns_servers)
+        self.relayer.reloaded()
+        self.relayer.local.wake()
 
     def _off_reactor(self, work: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)

@@ -7,7 +7,7 @@ whatever fails after it leaves the message accepted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,6 +90,20 @@ class Incoming(Protocol):
         """Throws everything away. Harmless after commit or a second time."""
 
 
+# Each yielded call waits for the disk and is made before the generator goes on; what it returns is commit's result.
+Steps = Generator[Callable[[], None], None, list[SpoolError | None]]
+
+
+def run_through(steps: Steps) -> list[SpoolError | None]:
+    """Makes all steps here and now."""
+    try:
+        while True:
+            next(steps)()
+    except StopIteration as end:
+        results: list[SpoolError | None] = end.value
+        return results
+
+
 class Spool(Protocol):
     """One bin of the queue."""
 
@@ -100,6 +114,9 @@ class Spool(Protocol):
 
     def commit(self, batch: Sequence[Incoming]) -> list[SpoolError | None]:
         """Accepts all of the batch with shared syncs. Item i of the result is None when batch[i] is safely stored."""
+
+    def committing(self, batch: Sequence[Incoming]) -> Steps:
+        """`commit` in steps, for whoever must not wait: what is quick is done between the steps, each step blocks."""
 
     def scan(self) -> Iterator[Waiting]:
         """All messages, from names and times only, in no order. Foreign files are left out (see `foreign`)."""

@@ -75,9 +75,12 @@ class MaildirIncoming:
             raise SpoolError(f"{self.id} was given up")
         self._write_out(self.size)
 
-    def sync_and_close(self) -> None:
-        """OSError; the file is closed in any case."""
+    def sync(self) -> None:
+        """Blocks until the octets are on the disk. OSError."""
         self._files.sync(self._fd)
+
+    def close(self) -> None:
+        """OSError."""
         fd, self._fd = self._fd, -1
         self._files.close(fd)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool import filing, listing
-from qmtls.spool.api import Attempt, Content, Filing, Incoming, Malformed, SpoolError, Waiting
+from qmtls.spool.api import Attempt, Content, Filing, Incoming, Malformed, SpoolError, Steps, Waiting, run_through
 from qmtls.spool.content import FileContent, StoredContent, read_head, unreadable
 from qmtls.spool.directories import Directories
 from qmtls.spool.files import Files, OsFiles, trouble
@@ -36,6 +36,7 @@ class MaildirSpool:
         self._bin = Directories(path, self._files)
         self._foreign: list[str] = []
         # Finished, but the disk did not let their files go: never listed again, or they would be sent for ever.
+        self._unfiled: set[str] = set()  # received by this object and without a log so far
         self._finished: set[str] = set()
 
     def prepare(self, tmp_before: float | None = None) -> None:
@@ -57,6 +58,10 @@ class MaildirSpool:
         return MaildirIncoming(self._files, self._bin.tmp + id, id, envelope)
 
     def commit(self, batch: Sequence[Incoming]) -> list[SpoolError | None]:
+        return run_through(self.committing(batch))
+
+    def committing(self, batch: Sequence[Incoming]) -> Steps:
+        """Octets to the system; *sync the files*; rename them (the moment of acceptance); *sync the directory*."""
         results: list[SpoolError | None] = [None] * len(batch)
         written: list[tuple[int, MaildirIncoming]] = []
         for n, incoming in enumerate(batch):
@@ -66,23 +71,38 @@ class MaildirSpool:
                 written.append((n, incoming))
             except SpoolError as error:
                 results[n] = error
+        if written:
+            yield lambda: self._sync_files(written, results)
         renamed: list[int] = []
         for n, incoming in written:
+            if results[n] is None:
+                try:
+                    incoming.close()
+                    self._files.rename(self._bin.tmp + incoming.id, self._bin.new + incoming.id)
+                    renamed.append(n)
+                except OSError as error:
+                    incoming.discard()
+                    results[n] = trouble(f"store {incoming.id}", error)
+        if renamed:
+            self._unfiled.update(batch[n].id for n in renamed)
+            yield lambda: self._sync_new([(n, batch[n].id) for n in renamed], results)
+        return results
+
+    def _sync_files(self, written: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]) -> None:
+        for n, incoming in written:
             try:
-                incoming.sync_and_close()
-                self._files.rename(self._bin.tmp + incoming.id, self._bin.new + incoming.id)
-                renamed.append(n)
+                incoming.sync()
             except OSError as error:
                 incoming.discard()
                 results[n] = trouble(f"store {incoming.id}", error)
+
+    def _sync_new(self, renamed: Sequence[tuple[int, str]], results: list[SpoolError | None]) -> None:
         try:
-            if renamed:
-                self._files.sync(self._bin.new_fd)
+            self._files.sync(self._bin.new_fd)
         except OSError as error:
-            for n in renamed:
-                self._bin.unlink(self._bin.new + batch[n].id)
+            for n, id in renamed:
+                self._bin.unlink(self._bin.new + id)
                 results[n] = trouble("sync new", error)
-        return results
 
     # ---------------------------------------------------------------- reading
 
@@ -138,6 +158,7 @@ class MaildirSpool:
 
     def record(self, batch: Sequence[Filing]) -> list[SpoolError | None]:
         """A message that is gone needs no record: None, and nothing is written."""
+        self._unfiled.difference_update(entry.id for entry in batch)
         return filing.record(self._bin, batch)
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -148,7 +169,8 @@ class MaildirSpool:
             # The log goes last: a message without its log would be sent again to recipients that are done.
             if not self._bin.unlink_message(id):
                 stuck.append(id)
-            elif self._bin.unlink(self._bin.log + id):
+            elif id in self._unfiled or self._bin.unlink(self._bin.log + id):
+                self._unfiled.discard(id)
                 self._finished.discard(id)
         if stuck:
             raise SpoolError(f"cannot unlink: {' '.join(stuck[:10])}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qmtls.smtp.envelope import Envelope
-from qmtls.spool.api import Attempt, Content, Filing, Incoming, NotInSpool, SpoolError, Waiting
+from qmtls.spool.api import Attempt, Content, Filing, Incoming, NotInSpool, SpoolError, Steps, Waiting
 from qmtls.spool.content import StoredContent
 from qmtls.spool.incoming import FLUSH_AT
 from qmtls.spool.record import is_id
@@ -61,6 +61,11 @@ class MemorySpool:
 
     def commit(self, batch: Sequence[Incoming]) -> list[SpoolError | None]:
         return [self._commit(incoming) for incoming in batch]
+
+    def committing(self, batch: Sequence[Incoming]) -> Steps:
+        results: list[SpoolError | None] = []
+        yield lambda: results.extend(self.commit(batch))
+        return results
 
     def _commit(self, incoming: Incoming) -> SpoolError | None:
         assert isinstance(incoming, MemoryIncoming)

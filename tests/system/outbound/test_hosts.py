@@ -181,3 +181,16 @@ def test_the_address_of_a_domain_without_mx_and_an_address_literal(world: House,
         hand_in(world, "bob@implicit.test", f"bob@[{address}]")
         messages = host.wait_for_messages(2)
     assert {m.recipients[0] for m in messages} == {"bob@implicit.test", f"bob@[{address}]"}
+
+
+def test_another_dns_server_is_asked_after_a_reload(world: House, dns: NameServer) -> None:
+    dns.mx("dest.test", "old.test")
+    with NameServer() as other, mx_host(dns, "old.test") as old, mx_host(other, "new.test") as new:
+        other.mx("dest.test", "new.test")
+        world.start()
+        hand_in(world, "bob@dest.test")
+        old.wait_for_messages()
+        world.control("dnsserver", f"{other.address}\n")
+        world.reload()
+        hand_in(world, "bob@dest.test")
+        new.wait_for_messages()

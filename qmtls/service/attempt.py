@@ -15,7 +15,18 @@ Key = tuple[str, str]  # bin name, message id
 class Attempt:
     """`envelope` and `remembered` may be dropped while the attempt waits for its turn; `load` reads them again."""
 
-    __slots__ = ("_content", "arrived", "envelope", "id", "open_tasks", "outcomes", "remembered", "spool", "tried")
+    __slots__ = (
+        "_content",
+        "arrived",
+        "envelope",
+        "id",
+        "in_hand",
+        "open_tasks",
+        "outcomes",
+        "remembered",
+        "spool",
+        "tried",
+    )
 
     def __init__(self, spool: Spool, id: str, envelope: Envelope, tried: bool, remembered: bytes | None = None) -> None:
         self.spool = spool
@@ -25,6 +36,7 @@ class Attempt:
         self.remembered = remembered
         self.tried = tried  # it has a log: an earlier attempt was filed
         self.open_tasks = 0
+        self.in_hand = 0  # tasks being served at this moment
         self.outcomes: dict[int, Outcome] = {}
         self._content: Content | None = None
 
@@ -33,9 +45,10 @@ class Attempt:
         return (self.spool.name, self.id)
 
     def forget(self) -> None:
-        """Gives back the memory of envelope and content; both are on the disk."""
-        self.envelope = None
-        self.remembered = None
+        """Gives back the memory of envelope and content; both are on the disk. Not while a task needs them."""
+        if not self.in_hand:
+            self.envelope = None
+            self.remembered = None
 
     @property
     def loaded(self) -> bool:
@@ -62,6 +75,10 @@ class Attempt:
             return iter((self.remembered,))
         assert self._content is not None
         return iter(self._content.chunks())
+
+    def is_ascii(self) -> bool:
+        """Blocking; only when `loaded`. True if the content has no 8-bit octet, whatever was said of it."""
+        return all(chunk.isascii() for chunk in self.chunks())
 
 
 @dataclass(frozen=True, slots=True)

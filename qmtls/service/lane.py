@@ -35,7 +35,7 @@ class Workshop:
     clock: Any
     dialer: Dialer
     current: Callable[[], Snapshot]
-    read: Callable[[Callable[[], None]], Deferred[None]]  # blocking disk work, off the reactor
+    read: Callable[[Callable[[], Any]], Deferred[Any]]  # blocking disk work, off the reactor
     say: Callable[[str], None]
 
 
@@ -66,8 +66,13 @@ class Lane:
 
     async def serve(self, task: Task) -> dict[int, Outcome] | None:
         """Outcomes of all recipients; None if the message is gone. Raises Unreachable if no host could be used."""
-        if not await self._load(task):
-            return None
+        task.attempt.in_hand += 1
+        try:
+            return await self._serve(task) if await self._load(task) else None
+        finally:
+            task.attempt.in_hand -= 1
+
+    async def _serve(self, task: Task) -> dict[int, Outcome]:
         outcomes: dict[int, Outcome] = {}
         if self.usable:
             target, channel = self._target, self._channel
@@ -130,10 +135,11 @@ class Lane:
         Those of a `reused` channel that had gone while it was idle get no outcome: the host never answered.
         """
         todo = tuple(recipients)
+        body = await self._body(channel, task)
         deferred: list[int] = []
         for _ in range(MAX_ROUNDS):
             try:
-                results = await channel.transact(*self._outgoing(task, todo))
+                results = await channel.transact(*self._outgoing(task, todo, body))
             except Unsendable as problem:
                 at_fault = todo if problem.recipient is None else (todo[problem.recipient],)
                 outcomes.update(dict.fromkeys(at_fault, _returned(problem, channel)))
@@ -161,7 +167,16 @@ class Lane:
                 break
         return tuple(deferred)
 
-    def _outgoing(self, task: Task, indices: tuple[int, ...]) -> tuple[Outgoing, Any]:
+    async def _body(self, channel: Channel, task: Task) -> str:
+        """What to say of the content. Many clients call all of their mail 8-bit; plain ASCII may go to any server."""
+        attempt = task.attempt
+        assert attempt.envelope is not None
+        declared = attempt.envelope.body
+        if declared == "7BIT" or declared in channel.session.extensions:
+            return declared
+        return "7BIT" if await self._shop.read(attempt.is_ascii) else declared
+
+    def _outgoing(self, task: Task, indices: tuple[int, ...], body: str) -> tuple[Outgoing, Any]:
         attempt = task.attempt
         envelope = attempt.envelope
         assert envelope is not None
@@ -169,7 +184,7 @@ class Lane:
             reverse_path=wire_reverse_path(envelope.reverse_path),
             recipients=tuple(envelope.recipients[i].address for i in indices),
             size=attempt.size,
-            body=envelope.body,
+            body=body,
         )
         return outgoing, attempt.chunks()
 

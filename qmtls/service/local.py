@@ -39,6 +39,7 @@ class LocalDelivery:
         while self._queue and self._running < self._limit():
             task = self._queue.popleft()
             self._running += 1
+            task.attempt.in_hand += 1
             running: Deferred[Any] = self._off_reactor(partial(self._deliver, task))
             running.addErrback(self._broke, task)
             running.addCallback(self._done, task)
@@ -49,6 +50,7 @@ class LocalDelivery:
 
     def _done(self, outcomes: dict[int, Outcome], task: Task) -> None:
         self._running -= 1
+        task.attempt.in_hand -= 1
         task.done(task, outcomes)
         self.wake()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.house import House
+from tests.system.mx import FakeMx
 from tests.system.outbound.handing import hand_in, open_to_all
 from tests.system.outbound.peers import running, smtp_sink
 from tests.system.outbound.sink import Sink, without_trace
@@ -87,3 +88,17 @@ def test_relays_to_smtp_sink(house: House, tmp_path: Path) -> None:
     for content in CONTENTS.values():
         written = b"\n" + content.replace(b"\r\n", b"\n") + b"\n"  # it writes LF, and an empty line at the end
         assert any(dump.endswith(written) for dump in found)
+
+
+def test_a_server_for_seven_bits_gets_ascii_and_nothing_else(house: House) -> None:
+    """Clients declare 8BITMIME whatever they send; only real 8-bit text must not go on."""
+    with FakeMx(extensions=()) as mx:
+        open_to_all(house, f":127.0.0.1:{mx.port}").start()
+        hand_in(house, "bob@peer.test", sender="postmaster@mx.test", contents=[CONTENTS["dots"], CONTENTS["eight bit"]])
+        (message,) = mx.wait_for_messages()
+        assert without_trace(message.content) == CONTENTS["dots"]
+        assert message.sender == "<postmaster@mx.test>"
+        (report,) = house.wait_for_mail()
+        house.wait_for_empty_queue()
+    assert b"Status: 5.6.3" in report
+    assert len(mx.messages) == 1

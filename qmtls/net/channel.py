@@ -90,10 +90,11 @@ class Channel(Protocol):
     def handshakeCompleted(self) -> None:
         if self._handshake is None or self._creator is None:
             return
-        handshake, self._handshake = self._handshake, None
+        # First the facts: an error in them must find the handshake still waited for.
         facts = facts_of(
             self._transport.getHandle(), self._creator.recorder, client=True, server_name=self._server_name
         )
+        handshake, self._handshake = self._handshake, None
         handshake.callback(facts)
 
     def pauseProducing(self) -> None:

@@ -11,11 +11,6 @@ from collections.abc import Iterable
 from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
-    IOpenSSLServerConnectionCreator,
-)
-from zope.interface import implementer
 
 from qmtls.tls.facts import ChainError, TlsFacts
 
@@ -57,7 +52,6 @@ class Recorder:
         return True
 
 
-@implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
 class Creator:
     """Makes the one OpenSSL connection of one handshake, in either role, with its own recorder."""
 
@@ -67,21 +61,19 @@ class Creator:
         self._server_name = server_name
         self.recorder = Recorder()
 
-    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
-        return self._make()
-
-    def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
-        conn = self._make()
-        if self._server_name:
-            conn.set_tlsext_host_name(self._server_name.encode("ascii"))
-        return conn
-
-    def _make(self) -> SSL.Connection:
+    def connection(self, *, client: bool) -> SSL.Connection:
+        """A new connection over memory, not yet begun."""
         conn = SSL.Connection(self._context, None)
         if self._ask:
             conn.set_verify(SSL.VERIFY_PEER, self.recorder)
         else:
             conn.set_verify(SSL.VERIFY_NONE)
+        if client:
+            conn.set_connect_state()
+            if self._server_name:
+                conn.set_tlsext_host_name(self._server_name.encode("ascii"))
+        else:
+            conn.set_accept_state()
         return conn
 
 
@@ -94,15 +86,10 @@ def facts_of(
     crls: Iterable[x509.CertificateRevocationList] = (),
 ) -> TlsFacts:
     """What the finished handshake on `conn` showed. `crls` also decide about leaves whose CA is not in the store."""
-    leaf = conn.get_peer_certificate(as_cryptography=True)
-    chain: tuple[x509.Certificate, ...] = ()
     errors = list(recorder.errors)
-    if leaf is not None:
-        sent = conn.get_peer_cert_chain(as_cryptography=True) or []
-        # A client sees the leaf at the head of the sent chain, a server does not.
-        chain = tuple(sent) if client else (leaf, *sent)
-        if not any(e.code == REVOKED for e in errors) and is_revoked(leaf, crls):
-            errors.append(ChainError(REVOKED, 0, VERIFY_TEXTS[REVOKED]))
+    leaf, chain = _certificates(conn, client)
+    if leaf is not None and not any(e.code == REVOKED for e in errors) and is_revoked(leaf, crls):
+        errors.append(ChainError(REVOKED, 0, VERIFY_TEXTS[REVOKED]))
     return TlsFacts(
         version=conn.get_protocol_version_name(),
         cipher=conn.get_cipher_name() or "",
@@ -113,6 +100,19 @@ def facts_of(
         verified=leaf is not None and recorder.ran and not errors,
         server_name=server_name,
     )
+
+
+def _certificates(conn: SSL.Connection, client: bool) -> tuple[x509.Certificate | None, tuple[x509.Certificate, ...]]:
+    """The leaf, and the chain as sent. OpenSSL takes certificates that our parser cannot: they are as if not shown."""
+    try:
+        leaf = conn.get_peer_certificate(as_cryptography=True)
+        sent = conn.get_peer_cert_chain(as_cryptography=True) or []
+    except Exception:  # the parser's errors are many, and have no base of their own
+        return None, ()
+    if leaf is None:
+        return None, ()
+    # A client sees the leaf at the head of the sent chain, a server does not.
+    return leaf, tuple(sent) if client else (leaf, *sent)
 
 
 def is_revoked(leaf: x509.Certificate, crls: Iterable[x509.CertificateRevocationList]) -> bool:

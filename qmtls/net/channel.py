@@ -7,10 +7,11 @@ One question is outstanding at a time. Silence ends a channel: every wait has th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,6 +20,7 @@ from zope.interface import implementer
 from qmtls.net.closing import cancel, close_within
 from qmtls.net.handshake import Creator, facts_of
 from qmtls.net.prompt import write_at_once
+from qmtls.net.tlspipe import TlsBroken, TlsPipe
 from qmtls.smtp.client import ClientSession, Outgoing, time_limit
 from qmtls.smtp.events import ClientEvent, Ended, Result, SendContent, Sent, Signal, Stage
 from qmtls.spool.api import SpoolError
@@ -35,7 +37,7 @@ class HandshakeFailed(Exception):
     """The TLS handshake ended without a session; str() says how."""
 
 
-@implementer(IHandshakeListener, IPushProducer)
+@implementer(IPushProducer)
 class Channel(Protocol):
     """A connection to one host. `ended` is set when it can take no more; `host` is its name for people."""
 
@@ -56,7 +58,7 @@ class Channel(Protocol):
         self._waiting: Deferred[ClientEvent] | None = None
         self._kept: ClientEvent | None = None  # an event that nobody waited for; the end, for ever
         self._handshake: Deferred[TlsFacts] | None = None
-        self._creator: Creator | None = None
+        self._tls: TlsPipe | None = None
         self._server_name = ""
         self._drained: Deferred[None] | None = None
         self._full = False
@@ -72,30 +74,49 @@ class Channel(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._closed:
             return
-        self.session.receive_data(data)
-        self._deliver()
+        if self._tls is not None:
+            data = self._decrypted(self._tls, data)
+        if data:
+            self.session.receive_data(data)
+            self._deliver()
+        if self._tls is not None and self._tls.ended and not self._closed:
+            self.abort()
+            self._over("the connection was closed")
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._closed = True
         cancel(self._timer)
-        self.tls_ended = _tls_reason(reason)
-        if self._handshake is not None:
+        self._over("the connection was closed")
+
+    def _decrypted(self, tls: TlsPipe, data: bytes) -> bytes:
+        """What the peer said under TLS; b"" while the handshake goes on, or if the session broke."""
+        try:
+            plain = tls.receive(data)
+        except TlsBroken as problem:
+            self._broken(str(problem))
+            return b""
+        if tls.established and self._handshake is not None:
+            # First the facts: an error in them must find the handshake still waited for.
+            facts = facts_of(tls.connection, tls.creator.recorder, client=True, server_name=self._server_name)
             handshake, self._handshake = self._handshake, None
-            handshake.errback(Failure(HandshakeFailed(self.tls_ended or "the connection was closed")))
+            handshake.callback(facts)
+        return plain
+
+    def _broken(self, why: str) -> None:
+        """The TLS session ended by an alert or by nonsense; nothing that comes after counts."""
+        self.tls_ended = why
+        self.abort()
+        self._over(why)
+
+    def _over(self, why: str) -> None:
+        """There is no connection any more: whoever waits is told."""
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.errback(Failure(HandshakeFailed(why)))
         if self.ended is None:
             self.session.receive_eof()
             self._deliver()
         self.resumeProducing()
-
-    def handshakeCompleted(self) -> None:
-        if self._handshake is None or self._creator is None:
-            return
-        # First the facts: an error in them must find the handshake still waited for.
-        facts = facts_of(
-            self._transport.getHandle(), self._creator.recorder, client=True, server_name=self._server_name
-        )
-        handshake, self._handshake = self._handshake, None
-        handshake.callback(facts)
 
     def pauseProducing(self) -> None:
         self._full = True
@@ -121,11 +142,11 @@ class Channel(Protocol):
 
     def start_tls(self, creator: Creator, server_name: str) -> Deferred[TlsFacts]:
         """The handshake, after TlsGo. Errback HandshakeFailed; the connection is then lost."""
-        self._creator = creator
         self._server_name = server_name
         handshake = self._handshake = Deferred()
         self._arm(HANDSHAKE_SECONDS)
-        self._transport.startTLS(creator)
+        self._tls = TlsPipe(creator, partial(write_at_once, self._transport), client=True)
+        self._tls.start()
         return handshake
 
     async def transact(self, outgoing: Outgoing, content: Iterator[bytes]) -> tuple[Result, ...]:
@@ -198,8 +219,15 @@ class Channel(Protocol):
 
     def _flush(self) -> None:
         data = self.session.data_to_send()
-        if data and not self._closed:
+        if not data or self._closed:
+            return
+        if self._tls is None:
             write_at_once(self._transport, data)
+            return
+        try:
+            self._tls.send(data)
+        except TlsBroken as problem:
+            self._broken(str(problem))
 
     # ------------------------------------------------------------ time and the end
 
@@ -236,6 +264,8 @@ class Channel(Protocol):
         if not self._closed:
             self._closed = True
             cancel(self._timer)
+            if self._tls is not None:
+                self._tls.close()
             self._transport.unregisterProducer()
             self._timer = close_within(self._transport, self._clock, QUIT_SECONDS)
 
@@ -246,11 +276,3 @@ class Channel(Protocol):
             cancel(self._timer)
             self._transport.abortConnection()
             self.resumeProducing()
-
-
-def _tls_reason(reason: Failure | None) -> str:
-    """OpenSSL's reason names for the end of a connection; "" if it was not TLS that ended it."""
-    args = getattr(reason.value, "args", ()) if reason is not None else ()
-    if args and isinstance(args[0], list) and args[0]:
-        return ", ".join(str(part[-1]) for part in args[0])
-    return ""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,11 +21,12 @@ from zope.interface import implementer
 from qmtls.access import Peer, Refuse, decide_recipient, decide_sender
 from qmtls.net.closing import cancel, close_within
 from qmtls.net.commit import Committer
-from qmtls.net.handshake import Creator, facts_of
+from qmtls.net.handshake import facts_of
 from qmtls.net.mailboxes import MailboxError
 from qmtls.net.prompt import write_at_once
 from qmtls.net.reception import Came, Reception
 from qmtls.net.snapshot import Snapshot
+from qmtls.net.tlspipe import TlsBroken, TlsPipe
 from qmtls.smtp.address import Address
 from qmtls.smtp.events import (
     NEED_DATA,
@@ -74,7 +76,7 @@ class House:
     connections: set[InboundProtocol]
 
 
-@implementer(IHandshakeListener, IPushProducer)
+@implementer(IPushProducer)
 class InboundProtocol(Protocol):
     """One connection of a client."""
 
@@ -87,7 +89,7 @@ class InboundProtocol(Protocol):
         self.peer = Peer(client, False, None)
         self.session = ServerSession(self.snapshot.server_config)
         self.reception: Reception | None = None
-        self._creator: Creator | None = None
+        self._tls: TlsPipe | None = None
         self._timer: Any = None
         self._deadline = 0.0
         self._pumping = False
@@ -117,8 +119,14 @@ class InboundProtocol(Protocol):
         if self._over:
             return
         self._octets += len(data)
-        self.session.receive_data(data)
-        self._pump()
+        if self._tls is not None:
+            data = self._decrypted(self._tls, data)
+        if data:
+            self.session.receive_data(data)
+            self._pump()
+        if self._tls is not None and self._tls.ended and not self._over:
+            self.session.receive_eof()
+            self._pump()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._over = True
@@ -126,12 +134,10 @@ class InboundProtocol(Protocol):
         cancel(self._timer)
         self._drop_reception()
 
-    def handshakeCompleted(self) -> None:
-        """The facts are read once, here; from now on `peer` says who the client is."""
-        if self._over or self._creator is None:
-            return
+    def _secured(self, tls: TlsPipe) -> None:
+        """The handshake is over. The facts are read once, here; from now on `peer` says who the client is."""
         server = self.snapshot.server
-        facts = facts_of(self._transport.getHandle(), self._creator.recorder, client=False, crls=server.crls)
+        facts = facts_of(tls.connection, tls.creator.recorder, client=False, crls=server.crls)
         trusted = server.trust is not None
         match = match_client(self.snapshot.settings.access.clients, facts, trusted=trusted)
         self.peer = replace(self.peer, tls=True, match=match, tls_summary=facts.summary)
@@ -182,7 +188,7 @@ class InboundProtocol(Protocol):
     def _send(self) -> None:
         data = self.session.data_to_send()
         if data:
-            write_at_once(self._transport, data)
+            self._write(data)
             if self.session.phase is Phase.COMMAND:
                 self._restart_timer(self.snapshot.settings.timeout_smtpd)
 
@@ -296,18 +302,36 @@ class InboundProtocol(Protocol):
         self._stored_as.clear()
 
     def _on_starttls(self, event: StartTls) -> None:
-        write_at_once(self._transport, self.session.data_to_send())
-        self.start_handshake()
-
-    def start_handshake(self) -> None:
-        """From now on until `handshakeCompleted` nothing is written."""
-        self._creator = self.snapshot.server.creator()
+        self._write(self.session.data_to_send())
         self._forget_transaction()
         self._restart_timer(HANDSHAKE_SECONDS)
-        self._transport.startTLS(self._creator)
+        self._tls = TlsPipe(self.snapshot.server.creator(), partial(write_at_once, self._transport), client=False)
+
+    def _decrypted(self, tls: TlsPipe, data: bytes) -> bytes:
+        """What the client said under TLS; b"" while the handshake goes on, or if the session broke."""
+        shaking = not tls.established
+        try:
+            plain = tls.receive(data)
+        except TlsBroken as problem:
+            self.house.say(f"tls broken client={self.peer.address} reason={problem}")
+            self._over = True
+            self._transport.abortConnection()
+            return b""
+        if shaking and tls.established:
+            self._secured(tls)
+        return plain
+
+    def _write(self, data: bytes) -> None:
+        if self._tls is None:
+            write_at_once(self._transport, data)
+            return
+        try:
+            self._tls.send(data)
+        except TlsBroken:
+            self._transport.abortConnection()
 
     def _on_closed(self, event: Closed) -> None:
-        self._close(event.why)
+        self._close()
 
     # ------------------------------------------------------------ time and the end
 
@@ -337,10 +361,10 @@ class InboundProtocol(Protocol):
             self._transport.abortConnection()
             return
         self.session.abort(TOO_SLOW)
-        self._close("timeout")
+        self._close()
 
     def shut_down(self) -> None:
-        """The service ends: a client between transactions is told 421, one in the middle may finish, and then is too."""
+        """The service ends: a client between transactions is told 421, one in the middle when it has finished."""
         self._leaving = True
         self._pump()
 
@@ -356,18 +380,20 @@ class InboundProtocol(Protocol):
         self._transport.abortConnection()
 
     def _broke(self, failure: Failure) -> None:
-        """A fault of ours: the client may try again, and nothing that it said was accepted."""
+        """A fault of ours. The client may try again."""
         self.log.failure("inbound session with {client}", failure=failure, client=self.peer.address)
         self.session.abort(OUR_TROUBLE)
-        self._close("an error of ours")
+        self._close()
 
-    def _close(self, why: str) -> None:
+    def _close(self) -> None:
         if self._over:
             return
         self._drop_reception()
         data = self.session.data_to_send()
         if data:
-            write_at_once(self._transport, data)
+            self._write(data)
+        if self._tls is not None:
+            self._tls.close()
         self._over = True
         cancel(self._timer)
         self._transport.unregisterProducer()

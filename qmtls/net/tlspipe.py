@@ -1,0 +1,114 @@
+"""One TLS session between a protocol and its transport: two memory BIOs and nothing else.
+
+Twisted's own layer makes four objects and a timer for each connection, and takes every write through two turns of the
+reactor; with a handshake for each message that is half of the cost of TLS. It also waits for the peer's close_notify
+before it closes, for ever if need be. Here octets go in and out in place, and a close is a close_notify sent.
+
+Whatever goes wrong in a session is TlsBroken: the connection is of no more use, and nothing read after it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from OpenSSL import SSL
+
+from qmtls.net.handshake import Creator
+
+RECORD = 16 * 1024  # octets of plaintext in one TLS record (RFC 8446 section 5.1)
+_READ = 64 * 1024
+
+
+class TlsBroken(Exception):
+    """The session is over without a close_notify; str() says how, in OpenSSL's reason names."""
+
+
+class TlsPipe:
+    """`write` takes the octets for the wire. The call of `receive` that ends the handshake makes `established` true."""
+
+    __slots__ = ("_write", "connection", "creator", "ended", "established")
+
+    def __init__(self, creator: Creator, write: Callable[[bytes], object], *, client: bool) -> None:
+        self.creator = creator
+        self.connection = creator.connection(client=client)
+        self.established = False
+        self.ended = False  # the peer said close_notify
+        self._write = write
+
+    def start(self) -> None:
+        """The client's hello; harmless for a server. TlsBroken."""
+        self._shake_hands()
+
+    def receive(self, data: bytes) -> bytes:
+        """Octets of the wire in, plaintext out: b"" until the handshake is over. TlsBroken."""
+        connection = self.connection
+        connection.bio_write(data)
+        if not self.established:
+            self._shake_hands()
+            if not self.established:
+                return b""
+        plain = []
+        try:
+            while True:
+                plain.append(connection.recv(_READ))
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.ended = True
+        except SSL.Error as error:
+            self._flush()
+            raise TlsBroken(reason(error)) from error
+        self._flush()
+        return plain[0] if len(plain) == 1 else b"".join(plain)
+
+    def send(self, data: bytes) -> None:
+        """Plaintext in, to the wire. TlsBroken."""
+        try:
+            if len(data) <= RECORD:
+                self.connection.send(data)
+            else:
+                self.connection.sendall(data)
+        except SSL.Error as error:
+            raise TlsBroken(reason(error)) from error
+        self._flush()
+
+    def close(self) -> None:
+        """Says close_notify, if the session is in a state to say anything."""
+        try:
+            if self.established:
+                self.connection.shutdown()
+            self._flush()
+        except SSL.Error:
+            pass
+
+    def _shake_hands(self) -> None:
+        try:
+            self.connection.do_handshake()
+            self.established = True
+        except SSL.WantReadError:
+            pass
+        except SSL.Error as error:
+            self._flush()  # the alert: it tells the peer why
+            raise TlsBroken(reason(error)) from error
+        self._flush()
+
+    def _flush(self) -> None:
+        """What OpenSSL has for the wire. One read takes all there is; less than asked for means there is no more."""
+        try:
+            while True:
+                data = self.connection.bio_read(_READ)
+                self._write(data)
+                if len(data) < _READ:
+                    return
+        except SSL.WantReadError:
+            return
+
+
+def reason(error: SSL.Error) -> str:
+    """OpenSSL's reason names ("certificate verify failed"); a plain word where it gives none."""
+    details = error.args[0] if error.args else ()
+    if isinstance(details, (list, tuple)):
+        names = [str(part[-1]) for part in details if isinstance(part, (list, tuple)) and part and part[-1]]
+        if names:
+            return ", ".join(names)
+    return "the connection was closed"

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from signal import Signals
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -100,7 +101,7 @@ class Supervisor:
         """HUP and ALRM are passed on."""
         for worker in list(self._running.values()):
             if worker.transport is not None and worker.transport.pid:
-                worker.transport.signalProcess(name)
+                worker.transport.signalProcess(Signals[f"SIG{name}"])  # Twisted knows few by name
 
     def stop(self) -> Deferred[None]:
         """TERM to all; KILL for those that do not end."""

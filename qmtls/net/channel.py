@@ -23,7 +23,7 @@ from qmtls.net.prompt import write_at_once
 from qmtls.net.tlspipe import TlsBroken, TlsPipe
 from qmtls.smtp.client import ClientSession, Outgoing, time_limit
 from qmtls.smtp.events import ClientEvent, Ended, Result, SendContent, Sent, Signal, Stage
-from qmtls.spool.api import SpoolError
+from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 from qmtls.tls.facts import TlsFacts
 
 HANDSHAKE_SECONDS = 60.0
@@ -78,6 +78,8 @@ class Channel(Protocol):
             data = self._decrypted(self._tls, data)
         if data:
             self.session.receive_data(data)
+            if self._waiting is not None:
+                self._be_patient()  # where commands went out as a group each reply may take its time
             self._deliver()
         if self._tls is not None and self._tls.ended and not self._closed:
             self.abort()
@@ -136,9 +138,14 @@ class Channel(Protocol):
         """The session's next event; sends what is queued first. Silence gives Ended."""
         waiting: Deferred[ClientEvent] = Deferred()
         self._waiting = waiting
-        self._arm(min(self._patience, time_limit(self.session.stage)))
+        self._be_patient()
         self._deliver()
         return waiting
+
+    @property
+    def usable(self) -> bool:
+        """True if it can take another question."""
+        return self.ended is None and not self._closed
 
     def start_tls(self, creator: Creator, server_name: str) -> Deferred[TlsFacts]:
         """The handshake, after TlsGo. Errback HandshakeFailed; the connection is then lost."""
@@ -146,7 +153,10 @@ class Channel(Protocol):
         handshake = self._handshake = Deferred()
         self._arm(HANDSHAKE_SECONDS)
         self._tls = TlsPipe(creator, partial(write_at_once, self._transport), client=True)
-        self._tls.start()
+        try:
+            self._tls.start()
+        except TlsBroken as problem:
+            self._broken(str(problem))
         return handshake
 
     async def transact(self, outgoing: Outgoing, content: Iterator[bytes]) -> tuple[Result, ...]:
@@ -175,7 +185,7 @@ class Channel(Protocol):
                     self.session.send_content(piece)
             else:
                 await self._send_large(content)
-        except SpoolError as problem:
+        except (SpoolError, NotInSpool, Malformed) as problem:
             # Half a message must not be taken for a whole one: without the final dot the peer drops it.
             self.abort()
             return f"the queue file cannot be read ({problem})"
@@ -192,7 +202,7 @@ class Channel(Protocol):
             self._flush()
             if self._full and not self._closed:
                 self._drained = Deferred()
-                self._arm(min(self._patience, time_limit(Stage.SENDING)))
+                self._be_patient()
                 await self._drained
 
     # ------------------------------------------------------------ the loop
@@ -238,6 +248,9 @@ class Channel(Protocol):
         elif not self._closed:
             self._timer = self._clock.callLater(seconds, self._silent)
 
+    def _be_patient(self) -> None:
+        self._arm(min(self._patience, time_limit(self.session.stage)))
+
     def _silent(self) -> None:
         if self._handshake is not None:
             handshake, self._handshake = self._handshake, None
@@ -268,6 +281,7 @@ class Channel(Protocol):
                 self._tls.close()
             self._transport.unregisterProducer()
             self._timer = close_within(self._transport, self._clock, QUIT_SECONDS)
+            self.resumeProducing()  # nobody else would tell whoever waits for the peer to read
 
     def abort(self) -> None:
         """Cuts the connection at once."""

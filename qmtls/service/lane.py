@@ -1,8 +1,9 @@
 """One lane to one next hop: an open channel if there is one, and what is done with one task on it.
 
-The next host is tried for the recipients that a host answered 4xx, and when a host cannot be used at all; a channel
-that broke while it was idle is replaced without counting. 452 to some recipients of many is answered by a
-second transaction on the same channel (RFC 5321 section 4.5.3.1.10).
+The next host is tried for the recipients that a host answered 4xx at MAIL or RCPT, and when a host cannot be used or
+goes away before it has the whole message: afterwards it might have accepted it. A channel that broke while it was idle
+is replaced without counting. 452 to some recipients of many is answered by a second transaction on the same channel
+(RFC 5321 section 4.5.3.1.10).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Lane:
     @property
     def usable(self) -> bool:
         channel = self._channel
-        return channel is not None and channel.ended is None and self._snapshot is self._shop.current()
+        return channel is not None and channel.usable and self._snapshot is self._shop.current()
 
     def on_end(self, call: Callable[..., None] | None) -> None:
         """`call` when the peer ends the idle channel."""
@@ -64,11 +65,20 @@ class Lane:
         if channel is not None:
             channel.quit()
 
+    def drop(self) -> None:
+        """Ends the channel at once."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.abort()
+
     async def serve(self, task: Task) -> dict[int, Outcome] | None:
         """Outcomes of all recipients; None if the message is gone. Raises Unreachable if no host could be used."""
         task.attempt.in_hand += 1
         try:
             return await self._serve(task) if await self._load(task) else None
+        except Exception:
+            self.drop()  # nobody knows how far the channel got
+            raise
         finally:
             task.attempt.in_hand -= 1
 
@@ -107,7 +117,15 @@ class Lane:
         self.close()
         snapshot = self._shop.current()
         failures: list[HostFailed] = []
-        for target in await self._shop.dialer.targets(self._next_hop, snapshot):
+        try:
+            targets = await self._shop.dialer.targets(self._next_hop, snapshot)
+        except Unreachable as problem:
+            if not outcomes:
+                raise
+            # Others of this task were answered already: this concerns those only who were not.
+            outcomes.update({i: problem.outcome for i in waiting if i not in outcomes})
+            return
+        for target in targets:
             if target == tried:
                 continue
             policy = policy_for(self._next_hop, target, snapshot)
@@ -130,7 +148,7 @@ class Lane:
     async def _send(
         self, channel: Channel, task: Task, recipients: Sequence[int], outcomes: dict[int, Outcome], *, reused: bool
     ) -> tuple[int, ...]:
-        """Transactions until all recipients have an answer of this host; returns those that it deferred.
+        """Transactions until all recipients have an answer of this host; returns those that the next host may take.
 
         Those of a `reused` channel that had gone while it was idle get no outcome: the host never answered.
         """
@@ -150,22 +168,18 @@ class Lane:
             again: list[int] = []
             taken = any(_accepted(r) for r in results)
             for index, result in zip(todo, results, strict=True):
+                outcome = judge_result(result, channel.host, channel.tls)
                 if taken and too_many_recipients(result):
                     again.append(index)
-                    continue
-                outcome = judge_result(result, channel.host, channel.tls)
-                if outcome.fate is Fate.DEFERRED:
+                elif outcome.fate is Fate.DEFERRED and _for_others(result):
                     deferred.append(index)
                     if reused and _unsent(result, channel):
                         continue
                 outcomes[index] = outcome
             todo = tuple(again)
-            if not todo:
+            if not todo or not channel.usable:
                 break
-            if channel.ended is not None:
-                deferred.extend(todo)
-                break
-        return tuple(deferred)
+        return (*deferred, *todo)
 
     async def _body(self, channel: Channel, task: Task) -> str:
         """What to say of the content. Many clients call all of their mail 8-bit; plain ASCII may go to any server."""
@@ -196,11 +210,17 @@ def _accepted(result: Result) -> bool:
     return result.reply is not None and result.reply.is_positive
 
 
+def _for_others(result: Result) -> bool:
+    """Another host may do better, and there cannot be two copies: this one has not seen the end of the content."""
+    ended = result.reply is None or result.reply.code == SERVICE_CLOSING
+    return result.stage in (Stage.MAIL, Stage.RCPT) or (ended and result.stage in (Stage.DATA, Stage.SENDING))
+
+
 def _unsent(result: Result, channel: Channel) -> bool:
     """The channel ended before the server looked at the transaction: it had gone, or its patience ended (421)."""
     reply = result.reply
     idle_end = reply is None or reply.code == SERVICE_CLOSING
-    return idle_end and result.stage is Stage.MAIL and channel.ended is not None
+    return idle_end and result.stage is Stage.MAIL and not channel.usable
 
 
 def _returned(problem: Unsendable, channel: Channel) -> Outcome:

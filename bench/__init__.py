@@ -1,0 +1,1 @@
+"""The project's benchmark: mail servers side by side, driven by their documented interfaces only."""

@@ -1,0 +1,54 @@
+"""Tables from results: medians, ranges, ratios, and runs that failed."""
+
+from __future__ import annotations
+
+from bench.report import TABLES, markdown
+
+
+def run(server: str, repeat: int, **figures: float) -> dict[str, object]:
+    columns = next(columns for name, _, columns in TABLES if name == "accept")
+    return {
+        "workload": "accept",
+        "server": server,
+        "repeat": repeat,
+        "figures": {column.figure: 0 for column in columns} | figures,
+    }
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return {cells[0].strip(): [cell.strip() for cell in cells] for cells in lines}
+
+
+def test_median_range_and_ratio() -> None:
+    ours = [run("qmtls", n, accepted_per_s=rate, cpu_ms=0.25) for n, rate in enumerate((3000, 2000, 2500))]
+    theirs = [run("postfix", n, accepted_per_s=1000, cpu_ms=1.0) for n in range(3)]
+    table = rows(markdown(theirs + ours))
+    place = table[""].index("accepted/s")
+    assert table["qmtls"][place] == "2,500 (2,000-3,000)"
+    assert table["postfix"][place] == "1,000"
+    assert table["qmtls : postfix"][place : place + 2] == ["2.50", "0.25"]
+
+
+def test_counts_have_no_ratio() -> None:
+    table = rows(markdown([run("qmtls", 0, lost=0), run("postfix", 0, lost=4)]))
+    place = table[""].index("lost")
+    assert [table[name][place] for name in ("qmtls", "postfix", "qmtls : postfix")] == ["0", "4", ""]
+
+
+def test_without_postfix_there_is_no_ratio() -> None:
+    assert "qmtls : postfix" not in markdown([run("qmtls", 0)])
+
+
+def test_a_failed_run_is_told_and_not_counted() -> None:
+    failed = {"workload": "accept", "server": "qmtls", "repeat": 1, "error": "port 4650 is in use"}
+    text = markdown([{"machine": {"kernel": "6"}}, run("qmtls", 0), failed])
+    assert "qmtls, run 2, failed: port 4650 is in use" in text
+    assert rows(text)["qmtls"][1] == "1"
+    assert "| kernel | 6 |" in text
+
+
+def test_a_figure_that_no_run_has_is_a_dash() -> None:
+    nothing = run("qmtls", 0)
+    nothing["figures"] = {}
+    assert rows(markdown([nothing]))["qmtls"][2] == "-"

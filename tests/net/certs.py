@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, load_certificate
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -140,4 +141,15 @@ def context(leaf: Leaf | None = None, method: int = SSL.TLS_METHOD, *, newest: i
         for extra in leaf.chain:
             made.add_extra_chain_cert(extra)
         made.use_privatekey(leaf.key)
+    return made
+
+
+def odd_context(leaf: Leaf) -> SSL.Context:
+    """A peer that shows `leaf` with a version number of its own: OpenSSL takes it, cryptography does not."""
+    der = leaf.cert.public_bytes(Encoding.DER)
+    version = b"\xa0\x03\x02\x01\x02"
+    assert der.count(version) == 1
+    made = SSL.Context(SSL.TLS_METHOD)
+    made.use_certificate(load_certificate(FILETYPE_ASN1, der.replace(version, b"\xa0\x03\x02\x01\x05")))
+    made.use_privatekey(leaf.key)
     return made

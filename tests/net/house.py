@@ -85,9 +85,10 @@ class Site:
 
 @dataclass
 class Session:
-    """A session of a client, kept to be resumed."""
+    """A session of a client, kept to be resumed; `leaf` is what its next connection shows."""
 
     session: Any = None
+    leaf: certs.Leaf | None = None
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -101,8 +102,12 @@ class Shows:
 
     def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
         self.conn = conn = SSL.Connection(self.context, None)
-        if self.session is not None and self.session.session is not None:
-            conn.set_session(self.session.session)
+        kept = self.session
+        if kept is not None and kept.session is not None:
+            conn.set_session(kept.session)
+        if kept is not None and kept.leaf is not None:
+            conn.use_certificate(kept.leaf.cert)
+            conn.use_privatekey(kept.leaf.key)
         return conn
 
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 from twisted.application.service import MultiService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.util import runAsEffectiveUser
 
 from qmtls.control.settings import ControlError
 from qmtls.net.contexts import ContextError
 from qmtls.net.mainlog import MainLog, never_wait_for, take_ready_text
 from qmtls.net.snapshot import Snapshot
-from qmtls.service.listening import CannotServe, listen, wanted
+from qmtls.service.listening import CannotServe, LateFactory, listen, wanted
 from qmtls.service.live import load
-from qmtls.service.places import Places, places
+from qmtls.service.places import Places, check_queue, places
 from qmtls.service.supervisor import Supervisor
 from qmtls.service.worker import Worker
 from qmtls.spool.api import SpoolError
@@ -95,37 +96,58 @@ def start_snapshot(where: Places) -> Snapshot:
         raise CannotServe(str(problem)) from problem
 
 
+def check_places(where: Places, twistd: Mapping[str, Any] | None) -> None:
+    """CannotServe if the queue will be of no use to the user that twistd was told to become.
+
+    Without twistd's options (in a .tac file) nobody knows that user yet.
+    """
+    if twistd is None:
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    uid = uid if twistd["uid"] is None else twistd["uid"]
+    gid = gid if twistd["gid"] is None else twistd["gid"]
+    try:
+        runAsEffectiveUser(uid, gid, check_queue, where.queue)
+    except OSError as problem:
+        raise unusable(where, f"{problem.strerror}: {problem.filename}") from problem
+
+
+def unusable(where: Places, why: str) -> CannotServe:
+    return CannotServe(
+        f"{where.queue}: the queue cannot be used: {why}; "
+        "it must be a directory that belongs, with all that is in it, to the user that the service runs as"
+    )
+
+
 class QmtlsService(Service):
-    """Binds while privileged, then starts one worker in this process or the supervisor of several."""
+    """Binds while it is made, then starts one worker in this process or the supervisor of several.
+
+    twistd makes it before it drops privileges, becomes a daemon and takes standard error away: so what fails here is
+    told to who started it. Threads and locks must wait until after the fork.
+    """
 
     def __init__(self, options: Options) -> None:
         self._places = places(options["home"], options["control"], options["queue"], options["state"])
         self._count: int = options["workers"]
         self._first = start_snapshot(self._places)
-        self._listeners = wanted(options.endpoints, self._first.settings.listeners)
+        self._twistd: Mapping[str, Any] | None = getattr(options, "parent", None)
+        self._factory = LateFactory()
         self._worker: Worker | None = None
         self._supervisor: Supervisor | None = None
         self._ports: list[Any] = []
-
-    def privilegedStartService(self) -> None:
-        """The sockets, as root if need be."""
-        super().privilegedStartService()
-        if self._count == 1:
-            self._worker = Worker(reactor, self._places, self._first, say)
-            factory: Factory = self._worker.factory()
-        else:
-            self._supervisor = Supervisor(reactor, self._places, self._count, say)
-            factory = Factory()  # the supervisor binds; it never accepts
-        try:
-            for listener in self._listeners:
-                self._ports.append(listen(reactor, listener, factory))
-        except CannotServe as problem:
-            _give_up(problem)
-        for listener, port in zip(self._listeners, self._ports, strict=True):
+        for listener in wanted(options.endpoints, self._first.settings.listeners):
+            port = listen(reactor, listener, self._factory)
+            self._ports.append(port)
             say(f"listening role={listener.role} endpoint={listener.endpoint} at={port.getHost()}")
+        check_places(self._places, self._twistd)
 
     def startService(self) -> None:
         super().startService()
+        if self._count == 1:
+            self._worker = Worker(reactor, self._places, self._first, say)
+            self._factory.serving = self._worker.factory()
+        else:
+            self._supervisor = Supervisor(reactor, self._places, self._count, say)
         take_ready_text()
         never_wait_for(1)
         reactor.addSystemEventTrigger("after", "shutdown", main_log.flush)
@@ -137,11 +159,14 @@ class QmtlsService(Service):
             try:
                 worker.start()
             except (OSError, SpoolError) as problem:
-                _give_up(CannotServe(f"{self._places.queue}: the queue cannot be used: {problem}"))
+                self._give_up(unusable(self._places, str(problem)))
             install_signals(worker.live.reload, worker.relayer.make_all_due)
         elif self._supervisor is not None:
             supervisor = self._supervisor
-            supervisor.start(self._ports)
+            try:
+                supervisor.start(self._ports)
+            except OSError as problem:
+                self._give_up(CannotServe(f"cannot start a worker: {problem.strerror}: {problem.filename}"))
             install_signals(lambda: supervisor.signal("HUP"), lambda: supervisor.signal("ALRM"))
 
     def stopService(self) -> Any:
@@ -151,6 +176,14 @@ class QmtlsService(Service):
         if self._supervisor is not None:
             return self._supervisor.stop()
         return None
+
+    def _give_up(self, problem: CannotServe) -> NoReturn:
+        """Too late to tell by SystemExit: as a daemon only an exception reaches who started us, by twistd's pipe."""
+        log.error("{line}", line=f"cannot start: {problem}")
+        if self._twistd is None or not self._twistd["nodaemon"]:
+            raise problem
+        print(f"qmtls: {problem}", file=sys.__stderr__)
+        raise SystemExit(1)
 
 
 def tune_interpreter() -> None:
@@ -177,13 +210,8 @@ def terminate() -> None:
     say("TERM: takes no more mail, finishes what is in flight")
 
 
-def _give_up(problem: CannotServe) -> None:
-    log.error("{line}", line=f"cannot start: {problem}")
-    raise SystemExit(f"qmtls: {problem}")
-
-
 def makeService(options: Options) -> MultiService:
-    """What twistd (and etc/qmtls.tac) runs. Ends with one line if it cannot serve as configured."""
+    """What twistd (and etc/qmtls.tac) runs, its sockets bound. Ends with one line if it cannot serve as configured."""
     parent = MultiService()
     try:
         QmtlsService(options).setServiceParent(parent)

@@ -9,7 +9,7 @@ from typing import Any
 import ifaddr
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -23,6 +23,16 @@ ROLES = ("smtp",)
 
 class CannotServe(Exception):
     """The service cannot be started as configured; str() is the one line that says where and why."""
+
+
+class LateFactory(Factory):
+    """For sockets that are bound before there is anybody to serve them; until `serving` is set, clients wait."""
+
+    noisy = False
+    serving: Factory | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return None if self.serving is None else self.serving.buildProtocol(addr)
 
 
 def wanted(options: Iterable[tuple[str, str]], configured: tuple[Listener, ...]) -> tuple[Listener, ...]:

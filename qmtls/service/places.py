@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,3 +27,11 @@ def places(home: str | None, control: str | None = None, queue: str | None = Non
         return Path(moved).resolve() if moved else base / name
 
     return Places(base, part(control, "control"), part(queue, "queue"), part(state, "state"), base / "mail")
+
+
+def check_queue(queue: Path) -> None:
+    """OSError if the user that we are now cannot store mail in it, as far as that can be seen. Made if absent."""
+    queue.mkdir(mode=0o700, exist_ok=True)
+    for path in (queue, *queue.glob("[0-9]*"), *queue.glob("[0-9]*/*/")):
+        if path.is_dir() and not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

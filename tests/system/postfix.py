@@ -74,7 +74,7 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 class Postfix:
-    """Started by `start`, ended by `stop`. Shows no certificate to the domain `plain`, and `credential` to all others."""
+    """Started by `start`, ended by `stop`. For the domain `plain` it shows no certificate, for others `credential`."""
 
     def __init__(self, directory: Path, relay: int, credential: Credential, plain: str) -> None:
         """Skips the test if it cannot run here."""

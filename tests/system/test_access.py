@@ -202,7 +202,7 @@ def test_local_delivery(house: House) -> None:
 
 
 def test_rcpthosts_opens_what_it_lists_and_nothing_more(house: House) -> None:
-    house.control("rcpthosts", "listed.test\n.below.test\n")
+    house.control("rcpthosts", "mx.test\nlisted.test\n.below.test\n")
     house.control("concurrencyremote", "0\n")
     house.start()
     for domain in ("listed.test", "LISTED.test", "a.below.test", "a.b.below.test"):

@@ -7,6 +7,7 @@ DNS (no such domain, null MX, ourselves as best MX) is permanent.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import random
@@ -110,7 +111,16 @@ class Dialer:
             raise Unreachable(Outcome(Fate.FAILED, f"the domain {domain} does not exist", "5.1.2")) from problem
         except NullMx as problem:
             raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.1.10")) from problem
-        found = [(name, await self.resolver.addresses(name)) for name in names]
+        found: list[tuple[str, tuple[str, ...]]] = []
+        trouble: DnsTrouble | None = None
+        for name in names:
+            try:
+                found.append((name, await self.resolver.addresses(name)))
+            except DnsTrouble as problem:  # the other hosts are there for that
+                if name == snapshot.settings.me:
+                    raise  # or the list would not be cut at ourselves
+                found.append((name, ()))
+                trouble = problem
         try:
             hosts = cut_at_self(found, self.own_addresses(), domain, records)
         except MailLoop as problem:
@@ -120,13 +130,18 @@ class Dialer:
             # Where one host of a domain is pinned, an unpinned one would be the way around the pin.
             hosts = tuple((name, addresses) for name, addresses in hosts if name in pinned)
         targets = [Target(name, address, next_hop.port) for name, addresses in hosts for address in addresses]
-        if not targets:
-            raise Unreachable(_no_address(domain, names, pinned))
-        return targets
+        if targets:
+            return targets
+        if trouble is not None:
+            raise trouble
+        if not records:
+            reason = f"the domain {domain} has neither a mail exchanger nor an address"
+            raise Unreachable(Outcome(Fate.FAILED, reason, "5.4.4"))
+        raise Unreachable(_no_address(domain, names, pinned))
 
     async def open_channel(self, target: Target, policy: Policy, snapshot: Snapshot) -> Channel:
         """A channel that may carry mail under `policy`. Raises HostFailed."""
-        if policy.broken:
+        if policy.broken or policy.skip:
             verdict = judge(policy, None, str(target))
             raise HostFailed(verdict.sentence, verdict.status, tls=True)
         try:
@@ -237,8 +252,6 @@ def _greeted(event: object, target: Target) -> Greeted:
 def _no_address(domain: str, names: tuple[str, ...], pinned: frozenset[str]) -> Outcome:
     if pinned:
         return Outcome(Fate.DEFERRED, f"the pinned hosts of {domain} have no address", "4.4.4")
-    if names == (domain,):
-        return Outcome(Fate.FAILED, f"the domain {domain} has neither a mail exchanger nor an address", "5.4.4")
     return Outcome(Fate.DEFERRED, f"no mail exchanger of {domain} has an address ({', '.join(names)})", "4.4.4")
 
 
@@ -247,7 +260,5 @@ def _words(problem: BaseException) -> str:
     text = getattr(problem, "osError", None)
     number = text if isinstance(text, int) else getattr(problem, "errno", None)
     if isinstance(number, int):
-        import os
-
         return os.strerror(number).lower()
     return (type(problem).__doc__ or type(problem).__name__).strip().rstrip(".").lower()

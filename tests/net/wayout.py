@@ -1,0 +1,71 @@
+"""The client's side for tests: a dialer in a network of scripted hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from qmtls.delivery.plan import NextHop
+from qmtls.net.channel import Channel
+from qmtls.net.outbound import Dialer, HostFailed, Target, Unreachable, policy_for
+from qmtls.net.snapshot import make_snapshot
+from qmtls.tls.policy import Policy
+from tests.control.directory import compiled
+from tests.net.doubles import Names, off_reactor
+from tests.net.hosts import Host
+from tests.net.house import Files
+from tests.net.wire import Reactor
+
+ADDRESS = "192.0.2.25"
+TARGET = Target("mx.there.example", ADDRESS, 25)
+HOP = NextHop("there.example")
+
+
+class WayOut:
+    """A worker's outbound side without its queue."""
+
+    def __init__(self, control: Path, files: Files | None = None) -> None:
+        self.control = control
+        self.reactor = Reactor()
+        self.names = Names()
+        self.log: list[str] = []
+        self.own: frozenset[str] = frozenset()
+        self.load(files or {})
+        self.dialer = Dialer(
+            self.reactor,
+            self.names,  # type: ignore[arg-type]
+            off_reactor,
+            lambda: self.own,
+            self.log.append,
+        )
+
+    def load(self, files: Files) -> None:
+        self.snapshot = make_snapshot(compiled(self.control, files))
+
+    def host(self, host: Host, address: str = ADDRESS, port: int = 25) -> Host:
+        """Puts a host on the network."""
+        self.reactor.hosts[address, port] = host.accept
+        return host
+
+    def result(self, coroutine: Coroutine[Deferred[Any], Any, Any]) -> list[Any]:
+        """The list gets the result, or the exception, once there is one."""
+        found: list[Any] = []
+        running: Deferred[Any] = Deferred.fromCoroutine(coroutine)
+        running.addCallbacks(found.append, lambda failure: found.append(failure.value))
+        self.reactor.run()
+        return found
+
+    def policy(self, target: Target = TARGET, hop: NextHop = HOP) -> Policy:
+        return policy_for(hop, target, self.snapshot)
+
+    def dial(self, target: Target = TARGET, hop: NextHop = HOP) -> list[Channel | HostFailed]:
+        return self.result(self.dialer.open_channel(target, self.policy(target, hop), self.snapshot))
+
+    def targets(self, hop: NextHop = HOP) -> list[Target] | Unreachable:
+        """Of one next hop, or why there are none."""
+        (found,) = self.result(self.dialer.targets(hop, self.snapshot))
+        assert isinstance(found, (list, Unreachable)), found
+        return found

@@ -201,7 +201,9 @@ static inline void link_drop(struct link *l, size_t used) {
 }
 
 static inline void link_watch(struct link *l, int poll, void *owner) {
-    int blocked = l->ssl ? l->put_wants_write || l->fill_wants_write : l->out_sent < l->out_len || l->bulk_sent < l->bulk_len;
+    int left = l->out_sent < l->out_len || l->bulk_sent < l->bulk_len;
+    /* While TLS shakes hands, output waits for input; but a read may have ended the handshake since the write was tried. */
+    int blocked = l->ssl ? l->put_wants_write || l->fill_wants_write || (left && SSL_is_init_finished(l->ssl)) : left;
     struct epoll_event event = {.events = blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.ptr = owner};
     if (event.events == l->watched) return;
     if (epoll_ctl(poll, l->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, l->fd, &event)) fatal("epoll_ctl: %s", strerror(errno));

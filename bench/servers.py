@@ -29,6 +29,7 @@ NEXT_HOP_CONNECTIONS = 20
 LARGEST = 100_000_000  # octets that every server must take in one message
 READY_SECONDS = 60.0
 STOP_SECONDS = 45.0  # qmtls drains for 30
+WAIT = "3600s"  # a full queue is filled for minutes; its first messages must not be due again before its last is in
 SPARE_PROCESSES = 100
 HIDDEN = 0o001  # what a directory on the way needs, so that other users may pass
 
@@ -244,6 +245,7 @@ class Postfix(Server):
             "mailbox_size_limit": "0",
             "transport_maps": f"texthash:{self.directory}/etc/routes",
             "smtpd_relay_restrictions": "permit_mynetworks, reject",
+            "minimal_backoff_time": WAIT,
             "default_destination_concurrency_limit": str(NEXT_HOP_CONNECTIONS),
         }
 

@@ -33,6 +33,7 @@ FILL_PER_SESSION = 100
 FILL_SIZE = 1024
 SETTLE_SECONDS = 0.3  # for what a server does behind its last reply
 REST_SECONDS = 2.0
+LOOK_SECONDS = 3.0  # between counts of a queue, which cost time themselves
 DEFERRED_SECONDS = 600.0  # for a queue of messages to be tried once each
 MIB = 1024 * 1024
 KIB = 1024
@@ -216,6 +217,7 @@ def waiting(bench: Bench, server: Server) -> Figures:
     with server.running() as ready, bench.sink() as sink:
         sent = bench.load("fresh", FRESH, rate=PACE)
         sink.wait_for(sent.accepted)
+        time.sleep(SETTLE_SECONDS)
         memory = cgroup.memory(server.group)
         kept = server.queued()
     return {
@@ -233,7 +235,7 @@ def _until_deferred(server: Server, messages: int) -> None:
     while server.queued(deferred=True) < messages:
         if time.monotonic() > limit:
             raise ToolError(f"of {messages} messages {server.queued(deferred=True)} wait for another attempt")
-        time.sleep(1.0)
+        time.sleep(LOOK_SECONDS)
 
 
 WORKLOADS: MappingProxyType[str, Callable[[Bench, Server], Figures]] = MappingProxyType(

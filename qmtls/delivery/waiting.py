@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
+SPARE = 1000  # heap entries out of date, beside as many as there are keys, before the heap is made anew
+
 
 class DueList(Generic[K]):
     """Keys with due times; O(log n) to add and to take. Equal times come out in the order of their keys."""
@@ -31,6 +33,10 @@ class DueList(Generic[K]):
             return
         self._due[key] = due
         heapq.heappush(self._heap, (due, key))
+        if len(self._heap) > 2 * len(self._due) + SPARE:
+            # Old times stay in the heap until they come: hours, in which many an order to retry may be given.
+            self._heap = [(due, key) for key, due in self._due.items()]
+            heapq.heapify(self._heap)
 
     def discard(self, key: K) -> None:
         """Forgets a message; its heap entry is passed over when its time comes."""

@@ -57,8 +57,7 @@ class ClientTls:
         self._credential = settings.client_credential
         self._ciphers = settings.client_ciphers
         self._contexts: dict[tuple[object, ...], SSL.Context] = {}
-        if self._credential is not None:
-            self._context(None, "", "")  # so that a bad credential or cipher list is found now
+        self._context((), "", "")  # so that a bad credential or cipher list is found now
 
     def creator(self, policy: Policy, server_name: str) -> Creator:
         """For one handshake towards `server_name` ("" for an IP address: then no SNI is sent)."""

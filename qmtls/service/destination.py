@@ -47,7 +47,8 @@ class Budget:
 
     def give_back(self) -> None:
         self.used -= 1
-        if self.waiting:
+        # Some in the line have been served by their own lanes meanwhile: those do not take it.
+        while self.waiting and self.used < self.limit():
             self.waiting.popleft().wake()
 
 
@@ -56,7 +57,7 @@ class Destination:
 
     def __init__(self, next_hop: NextHop, budget: Budget, shop: Workshop) -> None:
         self.next_hop = next_hop
-        self._budget = budget
+        self.budget = budget
         self._shop = shop
         self._queue: deque[Task] = deque()
         self._idle: list[tuple[Lane, Deferred[bool]]] = []
@@ -74,15 +75,13 @@ class Destination:
 
     def wake(self) -> None:
         """Gives work to idle lanes, then to new ones as far as the budget goes."""
-        started = 0
-        while len(self._queue) > started:
+        while self._queue:  # each round takes one task, or ends
             if self._idle:
                 # The lane used last: the others run into their time limit and close.
                 _, waiting = self._idle.pop()
                 waiting.callback(True)
-            elif self._budget.take(self):
+            elif self.budget.take(self):
                 self._start_lane()
-                started += 1
             else:
                 return
 
@@ -97,7 +96,7 @@ class Destination:
 
     def _lane_ended(self, _: object) -> None:
         self.lanes -= 1
-        self._budget.give_back()
+        self.budget.give_back()
         if self._queue and not self._idle:
             self.wake()
 
@@ -106,7 +105,7 @@ class Destination:
         try:
             while True:
                 if not self._queue:
-                    if self._budget.waiting or not lane.usable or not await self._rest(lane):
+                    if self.budget.waiting or not lane.usable or not await self._rest(lane):
                         return
                     continue
                 await self._serve(lane, self._queue.popleft())
@@ -165,7 +164,9 @@ class Destination:
             self._idle.remove(entry)
             entry[1].callback(False)
 
-    def stop(self) -> None:
-        """Tasks in line are left for the next start; lanes finish what they have in hand."""
+    def stop(self) -> list[Task]:
+        """The tasks in line, which are no longer ours; lanes finish what they have in hand."""
+        tasks = list(self._queue)
         self._queue.clear()
         self.let_go()
+        return tasks

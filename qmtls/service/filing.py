@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from qmtls.control.settings import Settings
 from qmtls.delivery.dsn import FailureReport, compose, double_bounce, is_double_bounce
@@ -23,7 +24,7 @@ from qmtls.net.ids import Ids
 from qmtls.service.attempt import Attempt
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool import api
-from qmtls.spool.api import Filing, Spool, SpoolError
+from qmtls.spool.api import Filing, NotInSpool, Spool, SpoolError
 
 REFILE_SECONDS = 30.0  # when the disk would not take the results
 GIVING_UP = "; it has been in the queue too long, this was the last attempt"
@@ -55,7 +56,12 @@ class Registrar:
             self.finished(attempt)
             return
         filing = Deferred.fromCoroutine(self._file(attempt))
-        filing.addErrback(lambda failure: log.failure("filing {id}", failure=failure, id=attempt.id))
+        filing.addErrback(self._broke, attempt)
+
+    def _broke(self, failure: Failure, attempt: Attempt) -> None:
+        """A fault of ours: nothing was filed, so the message is as it was."""
+        log.failure("filing {id}", failure=failure, id=attempt.id)
+        self.waits(attempt, self.clock.seconds() + REFILE_SECONDS)
 
     async def _file(self, attempt: Attempt) -> None:
         now = self.clock.seconds()
@@ -65,20 +71,18 @@ class Registrar:
         failed = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.FAILED}
         waiting = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.DEFERRED}
         due = next_due(attempt.arrived, now, random())
-        entry = api.Attempt(
-            time=now,
-            done=tuple(i for i, o in attempt.outcomes.items() if o.fate is Fate.DELIVERED),
-            failed=tuple(failed),
-            deferred=tuple(waiting),
-            reasons=tuple((i, o.reason) for i, o in (*failed.items(), *waiting.items())),
-        )
+        told = not failed
         while True:
             try:
-                if failed:
-                    await self._report(attempt, failed, settings, now)
-                    failed = {}
+                if not told and not await self._tell(attempt, failed, settings, now):
+                    failed, waiting = {}, {**waiting, **failed}
+                told = True
                 if waiting:
+                    entry = _entry(now, attempt.outcomes, failed, waiting)
                     await self.committer.record(attempt.spool, Filing(attempt.id, entry, due))
+                break
+            except NotInSpool:  # somebody removed it: nobody need be told, nothing can be filed
+                waiting = {}
                 break
             except SpoolError as problem:
                 self.say(f"queue trouble id={attempt.id} error={problem} again={REFILE_SECONDS:.0f}s")
@@ -92,6 +96,17 @@ class Registrar:
         waking: Deferred[None] = Deferred()
         self.clock.callLater(seconds, waking.callback, None)
         return waking
+
+    async def _tell(self, attempt: Attempt, failed: dict[int, Outcome], settings: Settings, now: float) -> bool:
+        """True once the report is safe. False: a fault of ours made it impossible, so nobody has failed yet."""
+        try:
+            await self._report(attempt, failed, settings, now)
+        except (SpoolError, NotInSpool):
+            raise
+        except Exception:
+            log.failure("reporting on {id}", id=attempt.id)
+            return False
+        return True
 
     async def _report(self, attempt: Attempt, failed: dict[int, Outcome], settings: Settings, now: float) -> None:
         """The failure report, safe in the queue; nothing for a report of a report of a report."""
@@ -133,6 +148,18 @@ class Registrar:
             f"{outcome.fate.value} id={attempt.id} to=<{to}>{host}{tls}{status} delay={delay:.1f} "
             f'reason="{outcome.reason}"'
         )
+
+
+def _entry(
+    now: float, outcomes: dict[int, Outcome], failed: dict[int, Outcome], waiting: dict[int, Outcome]
+) -> api.Attempt:
+    return api.Attempt(
+        time=now,
+        done=tuple(i for i, o in outcomes.items() if o.fate is Fate.DELIVERED),
+        failed=tuple(failed),
+        deferred=tuple(waiting),
+        reasons=tuple((i, o.reason) for i, o in (*failed.items(), *waiting.items())),
+    )
 
 
 def _last(outcome: Outcome) -> Outcome:

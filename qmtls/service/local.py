@@ -34,6 +34,12 @@ class LocalDelivery:
         self._queue.append(task)
         self.wake()
 
+    def stop(self) -> list[Task]:
+        """The tasks in line, which are no longer ours; what is being written is finished."""
+        tasks = list(self._queue)
+        self._queue.clear()
+        return tasks
+
     def wake(self) -> None:
         """Starts what the limit allows; also to be called when it was raised."""
         while self._queue and self._running < self._limit():

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from qmtls.delivery.outcome import Outcome
+from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop, jobs
 from qmtls.delivery.waiting import DueList
 from qmtls.net.commit import Committer
@@ -32,6 +32,10 @@ BATCH = 50  # messages read from the disk in one go
 CROWD = 1000  # tasks in line above which reading slows down
 SLOW_PACE = 0.1  # seconds between batches then
 TROUBLE_SECONDS = 123.0  # after a system error, as qmail waits
+MANY_HOPS = 1000  # next hops remembered before those with nothing under way are forgotten
+
+NOT_TRIED = Outcome(Fate.DEFERRED, "the service stopped before it was tried", "4.3.2")
+NO_OUTCOME = Outcome(Fate.DEFERRED, "trouble on our side", "4.3.0")
 
 log = Logger()
 
@@ -63,9 +67,11 @@ class Relayer:
         self._leaving: set[Key] = set()  # finished, but their files may still be there
         committer.on_removed = self._removed
         self._left_alone: set[Key] = set()  # malformed: named once, never touched
+        self._foreign: set[tuple[str, str]] = set()  # bin and file: named once
         self._destinations: dict[_Route, Destination] = {}
         self._budgets: dict[tuple[str, int], Budget] = {}
         self._by_hop: dict[NextHop, Destination] = {}
+        self._many_hops = MANY_HOPS
         self._hops_of: Snapshot | None = None
         self._timer: Any = None
         self._loading = False
@@ -97,11 +103,17 @@ class Relayer:
     def _found(self, spool: Spool, found: Iterable[Waiting]) -> None:
         for entry in found:
             key = (spool.name, entry.id)
-            if entry.held or key in self._active or key in self._leaving or key in self._left_alone:
+            if key in self._active or key in self._leaving or key in self._left_alone:
                 continue
-            self._waiting.add(key, entry.due)
+            if entry.held:
+                self._waiting.discard(key)
+            elif entry.due or key not in self._waiting:
+                # Never tried, says the listing, and we know a time: the listing is older than the attempt.
+                self._waiting.add(key, entry.due)
         for name in spool.foreign():
-            self._say(f"left alone bin={spool.name} file={name}")
+            if (spool.name, name) not in self._foreign:
+                self._foreign.add((spool.name, name))
+                self._say(f"left alone bin={spool.name} file={name}")
 
     # ------------------------------------------------------------ time
 
@@ -160,8 +172,11 @@ class Relayer:
     # ------------------------------------------------------------ attempts
 
     def _begin(self, attempt: Attempt, todo: Iterable[int]) -> None:
-        if self._stopping or attempt.key in self._active:
+        key = attempt.key
+        # A listing may have it as waiting although it was offered: it is sent once.
+        if self._stopping or key in self._active or key in self._leaving:
             return
+        self._waiting.discard(key)
         indices = tuple(todo)
         if not indices:
             self._remove(attempt)
@@ -171,7 +186,7 @@ class Relayer:
         plan = jobs(attempt.envelope, indices, snapshot.settings.routing)
         if snapshot.settings.concurrency_remote == 0 and any(not job.next_hop.local for job in plan):
             return  # remote mail is held: it stays in the queue until a reload says otherwise
-        self._active[attempt.key] = attempt
+        self._active[key] = attempt
         attempt.open_tasks = len(plan)
         for job in plan:
             task = Task(attempt, job.recipients, self._task_done)
@@ -182,6 +197,10 @@ class Relayer:
 
     def _task_done(self, task: Task, outcomes: dict[int, Outcome]) -> None:
         attempt = task.attempt
+        if outcomes and len(outcomes) < len(task.recipients):
+            # Whoever has no outcome must not be taken for delivered when the others are.
+            log.error("no outcome for a recipient of {id}", id=attempt.id)
+            outcomes = dict.fromkeys(task.recipients, NO_OUTCOME) | outcomes
         attempt.outcomes.update(outcomes)
         attempt.open_tasks -= 1
         if attempt.open_tasks == 0:
@@ -220,11 +239,21 @@ class Relayer:
             self._hops_of = snapshot
             for old in self._destinations.values():
                 old.let_go()
-            self._destinations = {r: d for r, d in self._destinations.items() if d.lanes or len(d)}
+            self._forget_idle()
         found = self._by_hop.get(next_hop)
         if found is None:
+            if len(self._by_hop) >= self._many_hops:
+                self._forget_idle()
             found = self._by_hop[next_hop] = self._make_destination(next_hop, snapshot)
         return found
+
+    def _forget_idle(self) -> None:
+        """There is no end of domains: those with nothing under way go."""
+        self._destinations = {r: d for r, d in self._destinations.items() if d.lanes or len(d)}
+        self._by_hop = {hop: d for hop, d in self._by_hop.items() if d.lanes or len(d)}
+        budgets = {id(d.budget) for d in self._destinations.values()}
+        self._budgets = {group: b for group, b in self._budgets.items() if id(b) in budgets}
+        self._many_hops = max(MANY_HOPS, 2 * len(self._by_hop))
 
     def _make_destination(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
         if next_hop.relay:
@@ -245,9 +274,10 @@ class Relayer:
     # ------------------------------------------------------------ orders
 
     def reloaded(self) -> None:
-        """The settings changed: idle channels close, held mail is looked at again."""
-        for destination in self._destinations.values():
+        """The settings changed: idle channels close, held mail is looked at again, limits may be higher."""
+        for destination in list(self._destinations.values()):
             destination.let_go()
+            destination.wake()
         for spool in self.spools.values():
             self.rescan(spool)
 
@@ -262,9 +292,17 @@ class Relayer:
         return len(self._active)
 
     def stop(self) -> None:
-        """Starts nothing new; attempts under way go on."""
+        """Starts nothing new; what is in hand is finished, what is in line is left to the next start."""
         self._stopping = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        for destination in self._destinations.values():
-            destination.stop()
+        tasks: dict[Key, list[Task]] = {}
+        for task in (*(t for d in self._destinations.values() for t in d.stop()), *self.local.stop()):
+            tasks.setdefault(task.attempt.key, []).append(task)
+        for left in tasks.values():
+            attempt = left[0].attempt
+            if len(left) == attempt.open_tasks and not attempt.outcomes:
+                self.gone(attempt)  # on the disk it is as if it had not begun
+                continue
+            for task in left:  # what others of it were answered must be filed
+                task.settle(NOT_TRIED)

@@ -43,6 +43,18 @@ DRAIN_SECONDS = 30.0  # for what is in flight at TERM
 log = Logger()
 
 
+def _guarded(work: Callable[[], None]) -> Callable[[], None]:
+    """A timer that a fault does not end: it would mean no reload, no adoption, no retry until the next start."""
+
+    def run() -> None:
+        try:
+            work()
+        except Exception:
+            log.failure("a timer of ours")
+
+    return run
+
+
 class InboundFactory(Factory):
     """Makes the protocol of each accepted connection."""
 
@@ -130,7 +142,7 @@ class Worker:
         self._say(f"worker started pid={os.getpid()} bin={self._own.name}")
         self.relayer.adopt(self._own)
         for seconds, work in ((LOOK_SECONDS, self._look), (ADOPT_SECONDS, self._adopt), (RESCAN_SECONDS, self._rescan)):
-            loop = LoopingCall(work)
+            loop = LoopingCall(_guarded(work))
             loop.clock = self._reactor
             self._loops.append(loop)
             loop.start(seconds, now=False).addErrback(lambda failure: log.failure("a timer of ours", failure=failure))

@@ -9,6 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from qmtls.net.reactor import install as install_reactor
+
+install_reactor()  # before anything imports the global one
+
 from twisted.application.service import MultiService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred

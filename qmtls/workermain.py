@@ -11,6 +11,10 @@ import os
 import sys
 from typing import IO, Any, cast
 
+from qmtls.net.reactor import install as install_reactor
+
+install_reactor()
+
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol

@@ -57,6 +57,7 @@ class Channel(Protocol):
         self._timer: Any = None
         self._waiting: Deferred[ClientEvent] | None = None
         self._kept: ClientEvent | None = None  # an event that nobody waited for; the end, for ever
+        self._content: list[bytes] | None = None  # of the transaction under way, if it is small
         self._handshake: Deferred[TlsFacts] | None = None
         self._tls: TlsPipe | None = None
         self._server_name = ""
@@ -164,12 +165,24 @@ class Channel(Protocol):
 
         Unsendable if this server cannot take it, with nothing sent.
         """
+        self._content = None  # what was left by one that could not be sent
+        if outgoing.size <= WINDOW:
+            try:
+                self._content = list(content)
+            except (SpoolError, NotInSpool, Malformed) as problem:
+                return _unsent(problem, outgoing)
         self.session.begin(outgoing)
         event = await self.next()
+        self._content = None
         if isinstance(event, SendContent):
-            trouble = await self._send_content(outgoing.size, content)
-            if trouble is not None:
-                return tuple(Result(Stage.SENDING, None, f"not sent: {trouble}") for _ in outgoing.recipients)
+            try:
+                await self._send_large(content)
+            except (SpoolError, NotInSpool, Malformed) as problem:
+                # Half a message must not be taken for a whole one: without the final dot the peer drops it.
+                self.abort()
+                return _unsent(problem, outgoing)
+            if not self._closed:
+                self.session.end_content()
             event = await self.next()
         if isinstance(event, Sent):
             return event.results
@@ -177,21 +190,14 @@ class Channel(Protocol):
         self.close()
         return event.results
 
-    async def _send_content(self, size: int, content: Iterator[bytes]) -> str | None:
-        """The content through the session, at the peer's pace. The reason, if our own disk fails in the middle."""
-        try:
-            if size <= WINDOW:
-                for piece in content:
-                    self.session.send_content(piece)
-            else:
-                await self._send_large(content)
-        except (SpoolError, NotInSpool, Malformed) as problem:
-            # Half a message must not be taken for a whole one: without the final dot the peer drops it.
-            self.abort()
-            return f"the queue file cannot be read ({problem})"
-        if not self._closed:
-            self.session.end_content()
-        return None
+    def _send_small(self, content: list[bytes]) -> None:
+        """Content that was read beforehand goes out in the turn that brings the 354."""
+        self._content = None
+        for piece in content:
+            self.session.send_content(piece)
+        self.session.end_content()
+        self._be_patient()
+        self._deliver()
 
     async def _send_large(self, content: Iterator[bytes]) -> None:
         while not self._closed:
@@ -213,6 +219,9 @@ class Channel(Protocol):
         # The session may have said something by itself: EHLO after the greeting, HELO after a refused EHLO.
         self._flush()
         if isinstance(event, Signal):
+            return
+        if isinstance(event, SendContent) and self._content is not None:
+            self._send_small(self._content)
             return
         self._kept = event
         if isinstance(event, Ended):
@@ -290,3 +299,8 @@ class Channel(Protocol):
             cancel(self._timer)
             self._transport.abortConnection()
             self.resumeProducing()
+
+
+def _unsent(problem: Exception, outgoing: Outgoing) -> tuple[Result, ...]:
+    why = f"not sent: the queue file cannot be read ({problem})"
+    return tuple(Result(Stage.SENDING, None, why) for _ in outgoing.recipients)

@@ -8,7 +8,7 @@ Whatever goes wrong on our side is answered 4xx; a message is answered 250 only 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -20,12 +20,20 @@ from zope.interface import implementer
 
 from qmtls.access import Peer, Refuse, decide_recipient, decide_sender
 from qmtls.net.closing import cancel, close_within
-from qmtls.net.commit import Committer
 from qmtls.net.handshake import facts_of
+from qmtls.net.house import (
+    DISK_TROUBLE,
+    MAILBOX_TROUBLE,
+    OUR_TROUBLE,
+    RECIPIENT_OK,
+    SENDER_OK,
+    SHUTTING_DOWN,
+    TOO_SLOW,
+    House,
+)
 from qmtls.net.mailboxes import MailboxError
 from qmtls.net.prompt import write_at_once
 from qmtls.net.reception import Came, Reception
-from qmtls.net.snapshot import Snapshot
 from qmtls.net.tlspipe import TlsBroken, TlsPipe
 from qmtls.smtp.address import Address
 from qmtls.smtp.events import (
@@ -44,36 +52,11 @@ from qmtls.smtp.events import (
 )
 from qmtls.smtp.reply import Reply, reply
 from qmtls.smtp.server import GO_AHEAD, MAX_BUFFERED, Phase, ServerSession
-from qmtls.spool.api import Spool, SpoolError
 from qmtls.tls.clients import match_client
 
 HANDSHAKE_SECONDS = 30.0  # from 220 to the end of the handshake
 CONTENT_GRACE = 60.0  # seconds of content before the pace is asked for
 CONTENT_PACE = 100.0  # octets a second that content must average afterwards
-
-SENDER_OK = reply(250, "2.1.0", "ok")
-RECIPIENT_OK = reply(250, "2.1.5", "ok")
-TOO_SLOW = reply(421, "4.4.2", "timeout, closing the connection")
-DISK_FULL = reply(452, "4.3.1", "out of disk space, try again later")
-DISK_TROUBLE = reply(451, "4.3.0", "the queue cannot be written now, try again later")
-MAILBOX_TROUBLE = reply(451, "4.2.0", "the mailbox cannot be looked at now, try again later")
-OUR_TROUBLE = reply(421, "4.3.0", "trouble on our side, try again later")
-SHUTTING_DOWN = reply(421, "4.3.2", "the service is shutting down, try again later")
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What all inbound connections of a worker share."""
-
-    clock: Any
-    current: Callable[[], Snapshot]
-    spool: Callable[[], Spool]
-    committer: Committer
-    next_id: Callable[[], str]
-    is_mailbox: Callable[[Address], bool]
-    accepted: Callable[[Spool, Reception], None]  # offers a stored message to the relayer
-    say: Callable[[str], None]  # one line for the log
-    connections: set[InboundProtocol]
 
 
 @implementer(IPushProducer)
@@ -258,7 +241,7 @@ class InboundProtocol(Protocol):
     def _flush_failed(self, failure: Failure) -> None:
         reception = self.reception
         if reception is not None:
-            reception.trouble = self._spool_trouble(failure)
+            reception.trouble = self.house.spool_trouble(failure, self.peer.address)
         self._flushed(None)
 
     def _on_content_end(self, event: ContentEnd) -> None:
@@ -282,16 +265,8 @@ class InboundProtocol(Protocol):
 
     def _not_stored(self, failure: Failure, reception: Reception) -> None:
         reception.abort()
-        self._answer(self._spool_trouble(failure))
+        self._answer(self.house.spool_trouble(failure, self.peer.address))
         self._pump()
-
-    def _spool_trouble(self, failure: Failure) -> Reply:
-        problem = failure.value
-        if not isinstance(problem, SpoolError):
-            self.log.failure("storing a message", failure=failure)
-            return DISK_TROUBLE
-        self.house.say(f"queue trouble client={self.peer.address} error={problem}")
-        return DISK_FULL if problem.full else DISK_TROUBLE
 
     def _on_gone(self, event: ContentRefused | Reset) -> None:
         self._forget_transaction()

@@ -19,8 +19,9 @@ from twisted.logger import Logger
 
 from qmtls.net.bins import Bins
 from qmtls.net.commit import Committer
+from qmtls.net.house import Connection, House
 from qmtls.net.ids import Ids
-from qmtls.net.inbound import House, InboundProtocol
+from qmtls.net.inbound import InboundProtocol
 from qmtls.net.mailboxes import Mailboxes
 from qmtls.net.outbound import Dialer
 from qmtls.net.resolver import Resolver
@@ -80,7 +81,7 @@ class Worker:
         self._mailboxes = Mailboxes(places.mail)
         self._ids = Ids()
         self._own: Spool | None = None
-        self._connections: set[InboundProtocol] = set()
+        self._connections: set[Connection] = set()
         self._loops: list[LoopingCall] = []
         settings = self.live.settings
         self._resolver = Resolver(reactor, settings().dns_servers)

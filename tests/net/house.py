@@ -11,8 +11,9 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
+from qmtls.net.house import House
 from qmtls.net.ids import Ids
-from qmtls.net.inbound import House, InboundProtocol
+from qmtls.net.inbound import InboundProtocol
 from qmtls.net.reception import Reception
 from qmtls.net.snapshot import Snapshot, make_snapshot
 from qmtls.smtp.address import Address

@@ -86,9 +86,9 @@ class House:
     # ------------------------------------------------------------ the process
 
     def command(self, *arguments: str, twistd: Sequence[str] = ("-n", "--pidfile=")) -> list[str]:
-        """How it is started. `twistd`: options of twistd; `arguments`: of qmtls."""
+        """How it is started. `twistd`: options of twistd, which may name another log; `arguments`: of qmtls."""
         log = f"--logfile={self.logfile}"
-        return [str(BIN / "twistd"), *twistd, log, "qmtls", "--home", str(self.home), *arguments]
+        return [str(BIN / "twistd"), log, *twistd, "qmtls", "--home", str(self.home), *arguments]
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -128,7 +128,7 @@ class House:
     def try_to_start(
         self, *arguments: str, twistd: Sequence[str] = ("-n", "--pidfile=")
     ) -> subprocess.CompletedProcess[str]:
-        """For a start that fails: runs until its end. Where nothing says where to log, it logs to `self.logfile`."""
+        """For a start that fails or makes a daemon: runs until its end."""
         return subprocess.run(
             self.command(*arguments, twistd=twistd),
             cwd=self.home,
@@ -165,7 +165,9 @@ class House:
     # ------------------------------------------------------------ what it says
 
     def log(self) -> str:
-        return self.logfile.read_text(errors="replace") if self.logfile.exists() else ""
+        """All of it, with what twistd has rotated away."""
+        older = sorted(self.home.glob(f"{self.logfile.name}.*"), key=lambda path: -int(path.suffix[1:]))
+        return "".join(path.read_text(errors="replace") for path in (*older, self.logfile) if path.exists())
 
     def wait_for_log(self, pattern: str, *, after: int = 0, patience: float = PATIENCE) -> re.Match[str]:
         """The first match beyond character `after` of the log."""

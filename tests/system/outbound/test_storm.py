@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,6 @@ from tests.system.house import House
 from tests.system.outbound.handing import open_to_all
 from tests.system.outbound.load import Arrivals, Load
 from tests.system.outbound.sink import Sink
-from tests.system.outbound.test_workers import workers
 from tests.system.waiting import wait_for
 
 KILLS = int(os.environ.get("QMTLS_STORM", "10"))
@@ -30,10 +30,16 @@ def kill_all(house: House) -> None:
 
 
 def kill_a_worker(house: House) -> None:
-    number = random.choice((1, 2))
-    after = len(house.log())
-    os.kill(workers(house)[number], signal.SIGKILL)
-    house.wait_for_log(rf"\[{number}\] .*worker started", after=after)
+    """Any of the two, which may have just been started."""
+    before = wait_for(lambda: workers(house), "two workers")
+    os.kill(random.choice(sorted(before)), signal.SIGKILL)
+    wait_for(lambda: workers(house) not in (before, set()), "another worker")
+
+
+def workers(house: House) -> set[int]:
+    """The supervisor's children, if there are two."""
+    children = Path(f"/proc/{house.pid}/task/{house.pid}/children").read_text().split()
+    return {int(child) for child in children} if len(children) == 2 else set()
 
 
 def arguments(house: House) -> list[str]:

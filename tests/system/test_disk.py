@@ -1,0 +1,215 @@
+"""The disk in trouble: full, not syncing, with files on it that are not ours; and a log that nobody reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.system.client import SmtpClient
+from tests.system.house import House
+from tests.system.mx import FakeMx
+from tests.system.waiting import wait_for
+
+DISK_FULL = "452 4.3.1 out of disk space, try again later"
+TROUBLE = "451 4.3.0 the queue cannot be written now, try again later"
+
+
+@contextmanager
+def small_disk(directory: Path, options: str) -> Iterator[None]:
+    """A file system in memory on `directory`, gone afterwards whatever happens."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no tmpfs here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def hold(house: House) -> House:
+    """What is accepted for held.test stays in the queue."""
+    house.control("rcpthosts", "mx.test\nheld.test\n")
+    house.control("concurrencyremote", "0\n")
+    return house
+
+
+def let_go(house: House, mx: FakeMx) -> None:
+    house.control("smtproutes", f"held.test:127.0.0.1:{mx.port}\n")
+    house.control("concurrencyremote", None)
+
+
+def send(client: SmtpClient, number: int, size: int = 100) -> str:
+    content = b"Subject: %d\r\n\r\n" % number + (b"x" * 98 + b"\r\n") * (size // 100)
+    return str(client.mail("joe@client.test", "ann@held.test", content=content))
+
+
+def subjects(mx: FakeMx) -> list[int]:
+    found = [re.search(rb"^Subject: (\d+)\r$", message.content, re.MULTILINE) for message in mx.messages]
+    return sorted(int(match[1]) for match in found if match)
+
+
+@pytest.mark.parametrize("options", ["size=2m", "size=20m,nr_inodes=60"], ids=["space", "inodes"])
+def test_full_disk(house: House, options: str) -> None:
+    hold(house)
+    queue = house.home / "queue"
+    with small_disk(queue, options), FakeMx() as mx:
+        ballast = queue / "ballast"
+        ballast.mkdir()
+        for n in range(20):
+            (ballast / str(n)).write_bytes(b"x" * 50_000)
+        house.start()
+        acknowledged = []
+        with SmtpClient(house.port) as client:
+            client.command("EHLO client.test", 250)
+            for number in range(200):
+                answer = send(client, number, 100 if number % 2 else 100_000)
+                if answer.startswith("250 "):
+                    acknowledged.append(number)
+                else:
+                    assert answer == DISK_FULL
+            assert 1 < len(acknowledged) < 200
+            assert send(client, 200, 300_000) == DISK_FULL
+            shutil.rmtree(ballast)
+            assert send(client, 201, 100_000).startswith("250 ")
+            assert send(client, 202).startswith("250 ")
+        assert not list(queue.glob("*/tmp/*"))
+        house.wait_for_log(r"queue trouble client=127.0.0.1 error=.*No space left on device")
+        let_go(house, mx)
+        mx.wait_for_messages(len(acknowledged) + 2)
+        assert subjects(mx) == [*acknowledged, 201, 202]
+        house.wait_for_empty_queue()
+        assert house.stop() == 0
+
+
+@contextmanager
+def failing_syncs(house: House, when: str) -> Iterator[None]:
+    """fsync fails in the running service: `when` counts the calls of each thread, as strace does."""
+    strace = shutil.which("strace") or pytest.skip("strace is not installed")
+    inject = ["-e", "trace=fsync", "-e", f"inject=fsync:error=EIO:when={when}"]
+    command = [strace, "-f", "-o", "/dev/null", *inject, "-p", str(house.pid)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr is not None
+        said = tracer.stderr.readline()  # "strace: Process 123 attached with 4 threads"
+        if "attached" not in said:
+            tracer.wait()
+            pytest.skip(f"strace may not trace here: {said}")
+        try:
+            yield
+        finally:
+            tracer.terminate()
+            tracer.communicate()
+
+
+@pytest.mark.parametrize("when", ["1+", "2+2"], ids=["files", "directories"])
+def test_failed_sync(house: House, when: str) -> None:
+    """No 250 for what may not be on the disk, and nothing of it is sent later."""
+    hold(house).start()
+    with SmtpClient(house.port) as client:
+        client.command("EHLO client.test", 250)
+        assert send(client, 1).startswith("250 ")
+        with failing_syncs(house, when):
+            for number in (2, 3, 4):
+                assert send(client, number) == TROUBLE
+        house.wait_for_log("queue trouble client=127.0.0.1 error=.*Input/output error")
+        assert send(client, 5).startswith("250 ")
+    house.kill()
+    with FakeMx() as mx:
+        let_go(house, mx)
+        house.start()
+        mx.wait_for_messages(2)
+        house.wait_for_empty_queue()
+        assert subjects(mx) == [1, 5]
+
+
+def test_files_that_are_not_ours(house: House) -> None:
+    hold(house).start()
+    with SmtpClient(house.port) as client:
+        client.command("EHLO client.test", 250)
+        assert send(client, 1, 5000).startswith("250 ")
+        assert send(client, 2, 5000).startswith("250 ")
+    house.stop()
+    real = house.messages()[0]
+    whole = real.read_bytes()
+    new, cur = real.parent, real.parent.parent / "cur"
+    strange: dict[Path, Callable[[Path], object]] = {
+        new / "0000000000000link": lambda path: path.symlink_to(real),
+        new / "000000000000passwd": lambda path: path.symlink_to("/etc/passwd"),
+        new / "00000000000nowhere": lambda path: path.symlink_to("nowhere"),
+        new / "0000000000000000dir": lambda path: path.mkdir(),
+        new / "0000000000000fifo": lambda path: os.mkfifo(path),
+        new / "000000000000garbage": lambda path: path.write_bytes(os.urandom(10_000)),
+        new / "00000000000000empty": lambda path: path.write_bytes(b""),
+        new / "00000000truncated": lambda path: path.write_bytes(whole[:-100]),
+        new / "000000000000header": lambda path: path.write_bytes(whole[:60]),
+        new / "00000000000longer": lambda path: path.write_bytes(whole + b"more\r\n"),
+        new / "0000000000version": lambda path: path.write_bytes(whole.replace(b'"version":1', b'"version":7')),
+        new / "0000000000pickled": lambda path: path.write_bytes(b"\x80\x04\x95."),
+        new / "README": lambda path: path.write_bytes(whole),
+        new / "0000 blank": lambda path: path.write_bytes(whole),
+        cur / "000000000000in cur": lambda path: path.write_bytes(whole),
+        cur / "0000000000000cur": lambda path: path.write_bytes(b"X-Qmtls-Envelope: {}\r\n"),
+        house.home / "queue/lost+found": lambda path: path.mkdir(),
+        house.home / "queue/notes": lambda path: path.write_bytes(b"mine\n"),
+        house.home / "queue/7": lambda path: path.write_bytes(b"no bin\n"),
+    }
+    for path, make in strange.items():
+        make(path)
+    with FakeMx() as mx:
+        let_go(house, mx)
+        house.start()
+        mx.wait_for_messages(2)
+        for path in strange:
+            house.wait_for_log(f"left alone .*{re.escape(path.name)}")
+        assert subjects(mx) == [1, 2]
+        # Named once each, and not again with every look.
+        house.reload()
+        listed = house.qmtls("queue", "list", status=1)
+    for path in strange:
+        assert os.path.lexists(path), path
+        assert len(re.findall(f"left alone .*{re.escape(path.name)}", house.log())) == 1, path
+        assert path.name in listed.stderr or path.parent.name == "queue", path
+    assert house.stop() == 0
+    assert "Traceback" not in house.log()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("reader", ["asleep", "gone"])
+def test_log_that_nobody_reads(house: House, workers: str, reader: str) -> None:
+    """More lines than any pipe holds: mail flows all the same."""
+    read, write = os.pipe()
+    foreground = ("-n", "--pidfile=", "--logfile=-")
+    try:
+        house.start("--workers", workers, twistd=foreground, stdout=write, stderr=subprocess.DEVNULL)
+    finally:
+        os.close(write)
+    if reader == "gone":
+        os.close(read)
+    with SmtpClient(house.port) as client:
+        client.command("EHLO client.test", 250)
+        for _ in range(30):
+            client.command("MAIL FROM:<joe@client.test>", 250)
+            refused = b"".join(b"RCPT TO:<%d.%s@elsewhere.test>\r\n" % (n, b"x" * 50) for n in range(300))
+            client.send(refused)
+            for _ in range(300):
+                client.expect(553)
+            client.command("RSET", 250)
+    for n in range(1, 4):
+        with SmtpClient(house.port) as client:
+            client.command("EHLO client.test", 250)
+            assert client.mail("joe@client.test", "postmaster@mx.test").code == 250
+        house.wait_for_mail(n)
+    wait_for(lambda: not house.messages(), "an empty queue")
+    assert house.stop() == 0
+    if reader == "asleep":
+        os.close(read)

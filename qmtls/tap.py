@@ -113,14 +113,10 @@ def check_places(where: Places, twistd: Mapping[str, Any] | None) -> None:
     try:
         runAsEffectiveUser(uid, gid, check_queue, where.queue)
     except OSError as problem:
-        raise unusable(where, f"{problem.strerror}: {problem.filename}") from problem
-
-
-def unusable(where: Places, why: str) -> CannotServe:
-    return CannotServe(
-        f"{where.queue}: the queue cannot be used: {why}; "
-        "it must be a directory that belongs, with all that is in it, to the user that the service runs as"
-    )
+        mend = "make it a directory that belongs, with all that is in it, to the user that the service runs as"
+        raise CannotServe(
+            f"{where.queue}: the queue cannot be used: {problem.strerror}: {problem.filename}; {mend}"
+        ) from problem
 
 
 class QmtlsService(Service):
@@ -163,7 +159,7 @@ class QmtlsService(Service):
             try:
                 worker.start()
             except (OSError, SpoolError) as problem:
-                self._give_up(unusable(self._places, str(problem)))
+                self._give_up(CannotServe(f"{self._places.queue}: the queue cannot be used: {problem}"))
             install_signals(worker.live.reload, worker.relayer.make_all_due)
         elif self._supervisor is not None:
             supervisor = self._supervisor

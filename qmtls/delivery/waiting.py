@@ -27,6 +27,10 @@ class DueList(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._due
 
+    def due(self, key: K) -> float | None:
+        """When this message is due, below 0 after `make_due`; None if it does not wait."""
+        return self._due.get(key)
+
     def add(self, key: K, due: float) -> None:
         """Adds a message, or changes its time."""
         if self._due.get(key) == due:

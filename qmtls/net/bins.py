@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from qmtls.net.sharedsync import SharedSync
 from qmtls.spool.api import SpoolError
 from qmtls.spool.bins import INJECT, OWNER, is_bin, is_numbered
-from qmtls.spool.files import DIRECTORY_MODE, FILE_MODE, trouble
+from qmtls.spool.files import DIRECTORY_MODE, FILE_MODE, OsFiles, trouble
 from qmtls.spool.maildir import MaildirSpool
 
 INJECT_TMP_AGE = 86_400.0  # seconds that a process may take to add one message
@@ -32,6 +33,7 @@ class Bins:
 
     def __init__(self, queue: Path, now: Callable[[], float] = time.time) -> None:
         self._queue = queue
+        self._files = OsFiles(SharedSync())
         self._now = now
         self._locks: dict[str, int] = {}
         self._spools: dict[str, MaildirSpool] = {}
@@ -141,7 +143,7 @@ class Bins:
         if fd is None:
             return None
         try:
-            spool = MaildirSpool(path)
+            spool = MaildirSpool(path, self._files)
             try:
                 spool.prepare(self._now() - INJECT_TMP_AGE if name == INJECT else None)
             except SpoolError:

@@ -29,7 +29,7 @@ from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Malformed, NotInSpool, Spool, SpoolError, Waiting, pending
 
 BATCH = 50  # messages read from the disk in one go
-CROWD = 1000  # tasks in line above which reading slows down
+CROWD = 1000  # attempts under way, in line or being filed, above which reading slows down
 SLOW_PACE = 0.1  # seconds between batches then
 TROUBLE_SECONDS = 123.0  # after a system error, as qmail waits
 MANY_HOPS = 1000  # next hops remembered before those with nothing under way are forgotten
@@ -107,13 +107,18 @@ class Relayer:
                 continue
             if entry.held:
                 self._waiting.discard(key)
-            elif entry.due or key not in self._waiting:
+            elif (entry.due or key not in self._waiting) and not self._urged(key):
                 # Never tried, says the listing, and we know a time: the listing is older than the attempt.
                 self._waiting.add(key, entry.due)
         for name in spool.foreign():
             if (spool.name, name) not in self._foreign:
                 self._foreign.add((spool.name, name))
                 self._say(f"left alone bin={spool.name} file={name}")
+
+    def _urged(self, key: Key) -> bool:
+        """ALRM made it due, which the time of its file does not know."""
+        due = self._waiting.due(key)
+        return due is not None and due < 0.0
 
     # ------------------------------------------------------------ time
 
@@ -122,13 +127,14 @@ class Relayer:
         due = self._waiting.next_due()
         if due is None or self._loading or self._stopping:
             return
-        delay = max(0.0, due - self._clock.seconds())
-        if delay == 0.0 and sum(len(d) for d in self._destinations.values()) > CROWD:
+        now = self._clock.seconds()
+        delay = max(0.0, due - now)
+        if delay == 0.0 and len(self._active) > CROWD:
             delay = SLOW_PACE
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(delay)
-        else:
+        if self._timer is None or not self._timer.active():
             self._timer = self._clock.callLater(delay, self._take_due)
+        elif self._timer.getTime() > now + delay:  # never later: who asks often would put it off for ever
+            self._timer.reset(delay)
 
     def _take_due(self) -> None:
         keys = self._waiting.take(self._clock.seconds(), BATCH)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from qmtls.spool.api import SpoolError
@@ -52,6 +52,9 @@ class Files(Protocol):
     def sync(self, fd: int) -> None:
         """Returns when file or directory is on the disk."""
 
+    def sync_together(self, fd: int) -> bool:
+        """Syncs all that lies beside the file `fd`, if that is one call; False: sync each file by itself."""
+
     def close(self, fd: int) -> None: ...
 
     def size(self, fd: int) -> int: ...
@@ -74,7 +77,10 @@ class Files(Protocol):
 
 
 class OsFiles:
-    """The real ones."""
+    """The real ones. `shared` is the way to sync many files at once, if the system has one (net.sharedsync)."""
+
+    def __init__(self, shared: Callable[[int], bool] | None = None) -> None:
+        self._shared = shared
 
     def create(self, path: str) -> int:
         return _own(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, FILE_MODE))
@@ -111,6 +117,9 @@ class OsFiles:
 
     def sync(self, fd: int) -> None:
         os.fsync(fd)
+
+    def sync_together(self, fd: int) -> bool:
+        return self._shared is not None and self._shared(fd)
 
     def close(self, fd: int) -> None:
         os.close(fd)

@@ -24,6 +24,8 @@ from qmtls.spool.history import LOG_LIMIT, decode_history
 from qmtls.spool.incoming import MaildirIncoming
 from qmtls.spool.record import is_id
 
+TOGETHER = 2  # files from which on one sync for all of them is the cheaper one
+
 
 class MaildirSpool:
     """See api.Spool for the methods without a docstring."""
@@ -35,8 +37,8 @@ class MaildirSpool:
         self._files = files or OsFiles()
         self._bin = Directories(path, self._files)
         self._foreign: list[str] = []
-        # Finished, but the disk did not let their files go: never listed again, or they would be sent for ever.
         self._unfiled: set[str] = set()  # received by this object and without a log so far
+        # Finished, but the disk did not let their files go: never listed again, or they would be sent for ever.
         self._finished: set[str] = set()
 
     def prepare(self, tmp_before: float | None = None) -> None:
@@ -89,6 +91,8 @@ class MaildirSpool:
         return results
 
     def _sync_files(self, written: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]) -> None:
+        if len(written) >= TOGETHER and written[0][1].sync_with_others():
+            return
         for n, incoming in written:
             try:
                 incoming.sync()

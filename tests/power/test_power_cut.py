@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from qmtls.net.sharedsync import SharedSync
 from qmtls.spool.api import Attempt, Filing
 from qmtls.spool.files import OsFiles
 from qmtls.spool.maildir import MaildirSpool
@@ -124,14 +125,15 @@ class Confirmation:
     attempts: tuple[Attempt, ...] = ()
 
 
-def work(mounted: Path, log: Path, files: OsFiles) -> list[Confirmation]:
-    """20 messages, each acknowledged alone; then one is tried and one held."""
+def work(mounted: Path, log: Path, files: OsFiles, batch: int) -> list[Confirmation]:
+    """20 messages, acknowledged in batches; then one is tried and one held."""
     confirmed: list[Confirmation] = []
     spool = MaildirSpool(mounted / "queue" / "1", files)
     try:
-        for n in range(MESSAGES):
-            assert spool.commit([receive(spool, f"id{n:02}")]) == [None]
-            confirmed.append(Confirmation(log.stat().st_size, f"id{n:02}"))
+        for first in range(0, MESSAGES, batch):
+            names = [f"id{n:02}" for n in range(first, first + batch)]
+            assert spool.commit([receive(spool, name) for name in names]) == [None] * batch
+            confirmed.extend(Confirmation(log.stat().st_size, name) for name in names)
         tried, hold = Attempt(1.0, done=(0,)), Attempt(2.0, event="hold")
         assert spool.record([Filing("id00", tried, due=1.8e9)]) == [None]
         confirmed.append(Confirmation(log.stat().st_size, "id00", attempts=(tried,)))
@@ -149,10 +151,10 @@ def kept(spool: MaildirSpool, what: Confirmation) -> bool:
     return spool.history(what.id)[: len(what.attempts)] == what.attempts and held >= what.held
 
 
-def losses(place: Path, files: OsFiles, chance: random.Random | None = None) -> list[str]:
+def losses(place: Path, files: OsFiles, chance: random.Random | None = None, batch: int = 1) -> list[str]:
     """Everything confirmed that is missing after a power cut right behind some confirmation."""
     with recorded_disk(place) as (mounted, log):
-        confirmed = work(mounted, log, files)
+        confirmed = work(mounted, log, files, batch)
     lost = []
     for n, last in enumerate(confirmed):
         with after_the_cut(place, replay(log, last.at, SIZE, chance)) as spool:
@@ -166,6 +168,19 @@ def test_nothing_confirmed_is_lost(tmp_path: Path) -> None:
 
 def test_nothing_confirmed_is_lost_when_some_unflushed_writes_came_through(tmp_path: Path) -> None:
     assert losses(tmp_path, OsFiles(), random.Random(1)) == []
+
+
+@pytest.mark.parametrize("chance", [None, random.Random(1)])
+def test_one_sync_for_a_batch_is_as_good(tmp_path: Path, chance: random.Random | None) -> None:
+    shared = SharedSync()
+    used = []
+
+    def counted(fd: int) -> bool:
+        used.append(shared(fd))
+        return used[-1]
+
+    assert losses(tmp_path, OsFiles(counted), chance, batch=5) == []
+    assert used == [True] * (MESSAGES // 5)
 
 
 def test_without_the_directory_sync_each_message_would_be_lost(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Disk(OsFiles):
     """
 
     def __init__(self, at: int = 0, fault: BaseException | None = None, after: bool = False) -> None:
+        super().__init__()
         self.at, self.fault, self.after = at, fault, after
         self.broken: dict[str, OSError] = {}
         self.done: list[str] = []

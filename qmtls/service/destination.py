@@ -3,6 +3,9 @@
 A lane is a coroutine with at most one open channel. Lanes are bounded by a budget per next hop, so a host that hangs
 holds its own lanes and nothing else. A channel is used again for the next task of the same destination
 only, so never under another TLS demand; a reload closes it.
+
+A lane that finds no host ends, and its task goes back into the line as long as another lane may do better: many hosts
+take a few connections and refuse more. The last lane that finds out settles all in line.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from qmtls.service.attempt import Task
 from qmtls.service.lane import Lane, Workshop
 
 IDLE_SECONDS = 3.0  # how long a channel is kept for the next message
+ENOUGH_SECONDS = 30.0  # no lanes beside those that are there, after one found no host
 REMEMBERED_TASKS = 200  # tasks in line that keep envelope and content in memory; the rest is read again
 
 log = Logger()
@@ -61,7 +65,9 @@ class Destination:
         self._shop = shop
         self._queue: deque[Task] = deque()
         self._idle: list[tuple[Lane, Deferred[bool]]] = []
-        self._working = 0  # lanes with an open channel
+        self._running: set[Lane] = set()
+        self._working = 0  # lanes with a task in hand
+        self._enough_until = 0.0
         self.lanes = 0
 
     def __len__(self) -> int:
@@ -80,6 +86,8 @@ class Destination:
                 # The lane used last: the others run into their time limit and close.
                 _, waiting = self._idle.pop()
                 waiting.callback(True)
+            elif self.lanes and self._shop.clock.seconds() < self._enough_until:
+                return
             elif self.budget.take(self):
                 self._start_lane()
             else:
@@ -102,39 +110,47 @@ class Destination:
 
     async def _run_lane(self) -> None:
         lane = Lane(self.next_hop, self._shop)
+        self._running.add(lane)
         try:
             while True:
                 if not self._queue:
                     if self.budget.waiting or not lane.usable or not await self._rest(lane):
                         return
                     continue
-                await self._serve(lane, self._queue.popleft())
+                if not await self._serve(lane, self._queue.popleft()):
+                    return
         finally:
+            self._running.discard(lane)
             lane.close()
 
-    async def _serve(self, lane: Lane, task: Task) -> None:
-        """One task, whatever happens: its `done` is called."""
+    async def _serve(self, lane: Lane, task: Task) -> bool:
+        """One task, whatever happens: its `done` is called, or it is in line again. False: no host can be used."""
         self._working += 1
         try:
             outcomes = await lane.serve(task)
         except Unreachable as problem:
             self._working -= 1
-            task.settle(problem.outcome)
-            if self._working == 0:
-                self._all_wait(problem.outcome)
-            return
+            self._unreachable(task, problem.outcome)
+            return False
         except Exception:
             log.failure("delivery of {id} to {hop}", id=task.attempt.id, hop=str(self.next_hop))
             outcomes = dict.fromkeys(task.recipients, Outcome(Fate.DEFERRED, "trouble on our side", "4.3.0"))
         self._working -= 1
         if outcomes is not None:
             task.done(task, outcomes)
+        return True
 
-    def _all_wait(self, outcome: Outcome) -> None:
-        """No host can be used, no lane has a channel: what is in line would only find out the same."""
+    def _unreachable(self, task: Task, outcome: Outcome) -> None:
+        self._queue.appendleft(task)
+        if self._working or any(lane.usable for lane in self._running):
+            self._enough_until = self._shop.clock.seconds() + ENOUGH_SECONDS
+            self._shop.clock.callLater(ENOUGH_SECONDS, self.wake)
+            if self._idle:
+                self.wake()
+            return
         tasks, self._queue = self._queue, deque()
-        for task in tasks:
-            task.settle(outcome)
+        for each in tasks:
+            each.settle(outcome)
 
     def _rest(self, lane: Lane) -> Deferred[bool]:
         """Waits for work with an open channel. False: it is time to close."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Office:
 
     def load(self, files: Files) -> None:
         """New settings, as a reload brings them."""
+        shutil.rmtree(self.path / "control", ignore_errors=True)
         self.snapshot = make_snapshot(compiled(self.path / "control", {"timeoutremote": "60\n", **files}))
 
     def host(self, name: str, host: Host | None = None, ip: str = "", port: int = 25) -> Host:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from qmtls.control.settings import Settings
@@ -17,12 +18,13 @@ class Snapshot:
     server: ServerTls
     client: ClientTls
     server_config: ServerConfig
+    seen: Hashable = None  # the directory's fingerprint from before it was read
 
 
-def make_snapshot(settings: Settings) -> Snapshot:
+def make_snapshot(settings: Settings, seen: Hashable = None) -> Snapshot:
     """Everything at once, so that a reload succeeds or fails as a whole. Raises ContextError."""
     server, client = check_contexts(settings)
     config = ServerConfig(
         host=settings.me, greeting=f"{settings.greeting} ESMTP", max_size=settings.data_bytes, starttls=server.available
     )
-    return Snapshot(settings, server, client, config)
+    return Snapshot(settings, server, client, config, seen)

@@ -20,7 +20,8 @@ from qmtls.net.snapshot import Snapshot, make_snapshot
 
 def load(control: Path, home: Path) -> Snapshot:
     """The snapshot to start with. ControlError or ContextError."""
-    return make_snapshot(compile_control(control, home=home))
+    seen = fingerprint(control)  # first: what changes while it is read is a change
+    return make_snapshot(compile_control(control, home=home), seen)
 
 
 class LiveSettings:
@@ -34,8 +35,9 @@ class LiveSettings:
         self._snapshot = first
         self._off_reactor = off_reactor
         self._say = say
-        self._seen: Hashable = fingerprint(control)
+        self._seen: Hashable = first.seen
         self._compiling = False
+        self._again = False  # an order to reload came meanwhile
         self.changed: Callable[[], object] = lambda: None
 
     def current(self) -> Snapshot:
@@ -57,6 +59,7 @@ class LiveSettings:
     def reload(self) -> None:
         """Compiles off the reactor; HUP comes here too."""
         if self._compiling:
+            self._again = True
             return
         self._compiling = True
         try:
@@ -67,13 +70,19 @@ class LiveSettings:
         compiling.addCallbacks(self._good, self._bad)
 
     def _good(self, snapshot: Snapshot) -> None:
-        self._compiling = False
         self._snapshot = snapshot
-        self._say(f"reloaded {self._control}")
+        if not self._again:  # said when everything that was asked for is in force
+            self._say(f"reloaded {self._control}")
         self.changed()
+        self._compiled()
+
+    def _compiled(self) -> None:
+        self._compiling = False
+        if self._again:
+            self._again = False
+            self.reload()
 
     def _bad(self, failure: Failure) -> None:
-        self._compiling = False
         problem = failure.value
         if isinstance(problem, ControlError):
             for one in problem.problems:
@@ -82,3 +91,4 @@ class LiveSettings:
             self._say(f"reload failed, the old settings stay: {problem}")
         else:
             self._say(f"reload failed, the old settings stay: {failure.getTraceback()}")
+        self._compiled()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from signal import Signals
 from typing import Any
 
@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from qmtls.net.mainlog import MainLog
 from qmtls.service.places import Places
 
 RESPAWN_SECONDS = 1.0  # between the death of a worker and its replacement, if it lived shorter than this
@@ -33,12 +34,14 @@ class WorkerProcess(ProcessProtocol):
         self._supervisor = supervisor
         self.number = number
         self.started = supervisor.clock.seconds()
+        self.serves = False
         self._rest = b""
 
     def outReceived(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._supervisor.say(f"[{self.number}] {line.decode('utf-8', 'replace')}")
+        self.serves = True  # its first words come when its signal handlers are in place
+        lines, newline, self._rest = (self._rest + data).rpartition(b"\n")
+        if newline:
+            self._supervisor.pass_on((lines + newline).decode("utf-8", "replace"))
         if len(self._rest) > MAX_LINE:
             self._rest = b""
 
@@ -51,9 +54,10 @@ class WorkerProcess(ProcessProtocol):
 class Supervisor:
     """Starts, watches and ends the workers."""
 
-    def __init__(self, reactor: Any, places: Places, count: int, say: Callable[[str], None]) -> None:
+    def __init__(self, reactor: Any, places: Places, count: int, main_log: MainLog) -> None:
         self.clock = reactor
-        self.say = say
+        self.say = main_log.say
+        self.pass_on = main_log.pass_on
         self._places = places
         self._count = count
         self._ports: Sequence[IListeningPort] = ()
@@ -79,7 +83,7 @@ class Supervisor:
             inherited.append([FIRST_SOCKET_FD + offset, int(sock.family)])
         p = self._places
         what = {"home": str(p.home), "control": str(p.control), "queue": str(p.queue), "state": str(p.state)}
-        order = json.dumps({"places": what, "sockets": inherited})
+        order = json.dumps({"number": number, "places": what, "sockets": inherited})
         argv = [sys.executable, "-m", "qmtls.workermain", order]
         protocol = WorkerProcess(self, number)
         transport = self.clock.spawnProcess(protocol, sys.executable, argv, env=dict(os.environ), childFDs=fds)
@@ -98,8 +102,10 @@ class Supervisor:
         self.clock.callLater(0.0 if lived > RESPAWN_SECONDS else RESPAWN_SECONDS, self._spawn, worker.number)
 
     def signal(self, name: str) -> None:
-        """HUP and ALRM are passed on."""
+        """HUP and ALRM are passed on; one that is still starting would die of them, and reads everything anyway."""
         for worker in list(self._running.values()):
+            if name in ("HUP", "ALRM") and not worker.serves:
+                continue
             if worker.transport is not None and worker.transport.pid:
                 worker.transport.signalProcess(Signals[f"SIG{name}"])  # Twisted knows few by name
 

@@ -45,8 +45,8 @@ def authority() -> Authority:
 def _houses(node: pytest.Item | pytest.Collector, path: Path, authority: Authority) -> Iterator[NewHouse]:
     houses = node.stash[HOUSES] = []
 
-    def new(name: str = "home", *, me: str = "mx.test") -> House:
-        houses.append(House(path / name, authority, me=me))
+    def new(name: str = "home", *, me: str = "mx.test", bare: bool = False) -> House:
+        houses.append(House(path / name, authority, me=me, bare=bare))
         return houses[-1]
 
     yield new

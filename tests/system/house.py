@@ -26,9 +26,12 @@ MAILBOX = ("tmp", "new", "cur")
 
 
 class House:
-    """`me`, `locals`, a server certificate, clientca.pem and a postmaster's mailbox; the rest is up to the test."""
+    """`me`, `locals`, a server certificate, clientca.pem and a postmaster's mailbox; the rest is up to the test.
 
-    def __init__(self, home: Path, authority: Authority, *, me: str = "mx.test") -> None:
+    `bare`: an empty directory, for `qmtls init`.
+    """
+
+    def __init__(self, home: Path, authority: Authority, *, me: str = "mx.test", bare: bool = False) -> None:
         self.home = home
         self.me = me
         self.authority = authority
@@ -36,13 +39,18 @@ class House:
         self.logfile = home / "log"
         self.output = home / "output"
         self.process: subprocess.Popen[bytes] | None = None
+        home.mkdir(parents=True)
+        if not bare:
+            self._furnish()
+
+    def _furnish(self) -> None:
         for name in ("control", "queue", "state", "mail"):
-            (home / name).mkdir(parents=True)
-        self.control("me", f"{me}\n")
-        self.control("locals", f"{me}\n")
+            (self.home / name).mkdir()
+        self.control("me", f"{self.me}\n")
+        self.control("locals", f"{self.me}\n")
         self.control("listen", f"smtp tcp:{self.port}:interface=127.0.0.1\n")
-        self.control("clientca.pem", authority.pem)
-        self.control("servercert.pem", authority.server(me, "localhost", "127.0.0.1").bundle)
+        self.control("clientca.pem", self.authority.pem)
+        self.control("servercert.pem", self.authority.server(self.me, "localhost", "127.0.0.1").bundle)
         self.mailbox("postmaster")
 
     # ------------------------------------------------------------ its files

@@ -147,7 +147,7 @@ class QmtlsService(Service):
             self._worker = Worker(reactor, self._places, self._first, say)
             self._factory.serving = self._worker.factory()
         else:
-            self._supervisor = Supervisor(reactor, self._places, self._count, say)
+            self._supervisor = Supervisor(reactor, self._places, self._count, main_log)
         take_ready_text()
         never_wait_for(1)
         reactor.addSystemEventTrigger("after", "shutdown", main_log.flush)

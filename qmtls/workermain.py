@@ -43,7 +43,7 @@ def main(order: str) -> int:
     asked = json.loads(order)
     where: Places = places(**asked["places"])
     # A descriptor of its own: StandardIO closes 1 when the supervisor is gone, and the next file opened would be 1.
-    lines = LineLog(reactor, os.dup(1))
+    lines = LineLog(reactor, os.dup(1), f"[{asked['number']}] ")
     globalLogBeginner.beginLoggingTo([textFileLogObserver(cast("IO[str]", lines))], redirectStandardIO=False)
     try:
         worker = Worker(reactor, where, start_snapshot(where), lines.say)

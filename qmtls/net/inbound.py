@@ -90,7 +90,6 @@ class InboundProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self._transport = cast(Any, self.transport)
-        self._transport.setTcpNoDelay(True)
         self._transport.registerProducer(self, True)
         self.house.connections.add(self)
         patience = self.snapshot.settings.timeout_smtpd

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
 FLUSH_SECONDS = 0.05  # lines gathered into one write
 MAX_HELD = 1024 * 1024  # octets kept while the reader is slow
 
 
-class LineLog:
-    """Also a text file to write to, for observers that want one."""
+class Stamp:
+    """The time of now for a line: "2026-11-22T15:04:05.678Z"; the second is formatted once."""
 
-    def __init__(self, clock: Any, fd: int) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._second = 0
+        self._text = ""
+
+    def __call__(self) -> str:
+        now = self._now()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int(now * 1000) % 1000:03d}Z"
+
+
+class LineLog:
+    """Lines get the time and `prefix`. Also a text file to write to, for observers that want one."""
+
+    def __init__(self, clock: Any, fd: int, prefix: str = "", stamp: Callable[[], str] | None = None) -> None:
         self._clock = clock
+        self._prefix = prefix
+        self._stamp = stamp or Stamp()
         self._fd = fd
         self._held: list[bytes] = []
         self._size = 0
@@ -22,7 +43,7 @@ class LineLog:
         os.set_blocking(fd, False)
 
     def say(self, line: str) -> None:
-        self.write(line + "\n")
+        self.write(f"{self._stamp()} {self._prefix}{line}\n")
 
     def write(self, text: str) -> None:
         data = text.encode("utf-8", "replace")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import time
 from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import FileLogObserver, LogEvent, Logger, globalLogPublisher
+
+from qmtls.net.linelog import Stamp
 
 FLUSH_SECONDS = 0.05
 PIPE_SIZE = 1024 * 1024  # octets that a slow reader may be behind; the usual limit for an unprivileged process
@@ -25,23 +26,20 @@ _TEXT = "qmtls_text"  # the key of an event whose text is ready
 class MainLog:
     """`say` a line; call `flush` at the end."""
 
-    def __init__(self, clock: Any, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Any, stamp: Callable[[], str] | None = None) -> None:
         self._clock = clock
-        self._now = now
+        self._stamp = stamp or Stamp()
         self._log = Logger(namespace="qmtls")
         self._lines: list[str] = []
-        self._second = 0
-        self._stamp = ""
         self._timer: Any = None
 
     def say(self, line: str) -> None:
         """One line, with the time of now."""
-        now = self._now()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        self._lines.append(f"{self._stamp}.{int(now * 1000) % 1000:03d}Z {line}\n")
+        self.pass_on(f"{self._stamp()} {line}\n")
+
+    def pass_on(self, text: str) -> None:
+        """Whole lines that have their time."""
+        self._lines.append(text)
         if self._timer is None:
             self._timer = self._clock.callLater(FLUSH_SECONDS, self.flush)
 

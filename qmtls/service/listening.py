@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -68,7 +69,14 @@ def listen(reactor: Any, listener: Listener, factory: Factory) -> IListeningPort
             "is another service running there, or is the port below 1024 and the user not root?"
         )
     port: IListeningPort = results[0]
+    _send_at_once(port)
     return port
+
+
+def _send_at_once(port: Any) -> None:
+    """Replies wait for nothing (TCP_NODELAY): on Linux an accepted socket inherits it."""
+    if port.socket.family in (socket.AF_INET, socket.AF_INET6):
+        port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def adopt(reactor: Any, fd: int, family: int, factory: Factory) -> IListeningPort:

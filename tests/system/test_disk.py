@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -181,6 +182,38 @@ def test_files_that_are_not_ours(house: House) -> None:
         assert path.name in listed.stderr or path.parent.name == "queue", path
     assert house.stop() == 0
     assert "Traceback" not in house.log()
+
+
+def test_files_of_somebody_else(house: House) -> None:
+    """The service runs as nobody; a message that only root can read is named, and others are delivered."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become nobody")
+    nobody = pwd.getpwnam("nobody")
+    hold(house).start()
+    with SmtpClient(house.port) as client:
+        client.command("EHLO client.test", 250)
+        assert send(client, 1).startswith("250 ")
+        assert send(client, 2).startswith("250 ")
+    house.stop()
+    for path in (house.home, *house.home.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    for above in house.home.parents:
+        above.chmod(above.stat().st_mode | 0o011)
+    theirs, ours = house.messages()
+    os.chown(theirs, 0, 0)
+    os.chown(house.logfile, 0, 0)
+    with FakeMx() as mx:
+        let_go(house, mx)
+        for path in (house.home / "control").iterdir():
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        user = ("--uid", str(nobody.pw_uid), "--gid", str(nobody.pw_gid))
+        house.start(twistd=("-n", "--pidfile=", *user))
+        mx.wait_for_messages()
+        house.wait_for_log(f"left alone .*{theirs.name}")
+        wait_for(lambda: not ours.exists(), "the delivery of the other")
+        assert theirs.exists()
+        assert len(mx.messages) == 1
+    assert house.stop() == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -106,9 +106,9 @@ def test_a_rescan_between_delivery_and_removal(office: Office) -> None:
     assert len(host.mail) == 1
     removal = office.desk.waiting.pop()
     office.relayer.rescan(office.spool)
-    office.desk.work()
-    office.run()
-    office.pass_time(1)
+    for _ in range(3):
+        office.desk.work()
+        office.pass_time(1)
     removal()
     office.desk.open = True
     office.run()

@@ -1,0 +1,251 @@
+"""How attempts end: what is filed, who is told, and in which order, so that no trouble with the disk loses anybody."""
+
+from __future__ import annotations
+
+import email
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import LogEvent
+
+from qmtls.service.filing import REFILE_SECONDS
+from qmtls.spool.api import Malformed, NotInSpool, SpoolError
+from tests.net.doubles import TROUBLE
+from tests.net.hosts import Host
+from tests.service.office import Office, taken
+
+REFUSES = {"RCPT": lambda _, line: "550 5.1.1 nobody" if "bad" in line else "450 4.2.1 later" if "slow" in line else ""}
+
+
+@pytest.fixture
+def host(office: Office) -> Host:
+    return office.host("mx.a.example", Host(replies=dict(REFUSES)))
+
+
+@pytest.fixture
+def sender(office: Office) -> Host:
+    """Where failure reports go."""
+    return office.host("mx.here.example")
+
+
+def test_a_failure_is_reported_to_the_sender(office: Office, host: Host, sender: Host) -> None:
+    id = office.post("bad@a.example", "good@a.example")
+    office.run()
+    (report,) = sender.mail
+    assert (report.sender, report.recipients) == ("", ["s@here.example"])
+    message = email.message_from_bytes(report.content)
+    assert message.get_content_type() == "multipart/report"
+    text = report.content.decode()
+    assert "550 5.1.1 nobody" in text and "bad@a.example" in text and "good@a.example" not in text
+    assert not office.ids_stored
+    assert any(f"about={id}" in line for line in office.said("report"))
+
+
+def test_a_failed_report_goes_to_the_postmaster_and_is_then_dropped(tmp_path: Path) -> None:
+    office = Office(tmp_path, {"doublebounceto": "pm\n", "doublebouncehost": "pm.example\n"})
+    office.host("mx.a.example", Host(replies=dict(REFUSES)))
+    office.host("mx.here.example", Host(replies={"RCPT": "550 5.1.1 nobody"}))
+    postmaster = office.host("mx.pm.example", Host(replies={"RCPT": "550 5.1.1 not even here"}))
+    office.post("bad@a.example")
+    office.run()
+    office.pass_time(1)
+    assert [line for line in postmaster.visits[0].lines if line[:4] in ("MAIL", "RCPT")][1] == "RCPT TO:<pm@pm.example>"
+    assert len(office.said("report")) == 2
+    assert len(office.said("discarded")) == 1
+    assert not office.ids_stored
+    assert not office.relayer.busy
+
+
+def test_mail_with_a_null_sender_goes_to_the_postmaster_at_once(tmp_path: Path) -> None:
+    office = Office(tmp_path, {"locals": "here.example\n", "doublebouncehost": "here.example\n"})
+    inbox = office.mailbox("postmaster")
+    office.host("mx.a.example", Host(replies=dict(REFUSES)))
+    office.post("bad@a.example", sender=None)
+    office.run()
+    (path,) = inbox.iterdir()
+    assert b"bad@a.example" in path.read_bytes()
+
+
+def test_what_is_too_old_fails_at_its_last_attempt(tmp_path: Path) -> None:
+    office = Office(tmp_path, {"queuelifetime": "3600\n"})
+    office.names.mail["a.example"] = TROUBLE
+    sender = office.host("mx.here.example")
+    id = office.post("x@a.example")
+    office.run()
+    attempts = 1
+    for _ in range(100):
+        assert not sender.mail
+        office.pass_time(office.due(id) + 1)
+        if id not in office.ids_stored:
+            break
+        attempts += 1
+    assert 3 <= attempts <= 6
+    assert b"it has been in the queue too long" in sender.mail[0].content
+    assert b"cannot be looked up now" in sender.mail[0].content
+
+
+def test_a_report_is_safe_before_anybody_is_called_failed(
+    office: Office, host: Host, sender: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noted(name: str) -> None:
+        real = getattr(office.spool, name)
+
+        def work(batch: Any) -> Any:
+            done.append(name)
+            return real(batch)
+
+        monkeypatch.setattr(office.spool, name, work)
+
+    noted("commit")
+    noted("record")
+    id = office.post("bad@a.example", "slow@a.example")
+    done.clear()
+    office.run()
+    assert done == ["commit", "record"]
+    assert office.history(id)[0].failed == (0,)
+    assert office.history(id)[0].deferred == (1,)
+
+
+def test_a_full_disk_loses_nobody_and_tells_nobody_twice(office: Office, host: Host, sender: Host) -> None:
+    office.post("bad@a.example", "slow@a.example", "good@a.example")
+    (id,) = office.ids_stored
+    office.spool.fail = SpoolError("no space", full=True)
+    office.run()
+    assert not sender.mail
+    assert len(office.said("queue trouble")) == 1
+    office.pass_time(REFILE_SECONDS * 3 + 1)
+    assert len(office.said("queue trouble")) == 4
+    assert not office.history(id)
+    assert office.relayer.busy == 1, "nothing is tried again before it is filed"
+    office.spool.fail = None
+    office.pass_time(REFILE_SECONDS + 1)
+    entry = office.history(id)[0]
+    assert (entry.done, entry.failed, entry.deferred) == ((2,), (0,), (1,))
+    assert len(sender.mail) == 1
+    assert taken(host) == ["good@a.example"]
+
+
+def test_a_disk_that_takes_the_report_but_not_the_record(
+    office: Office, host: Host, sender: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = office.post("bad@a.example", "slow@a.example")
+    with monkeypatch.context() as patch:
+        patch.setattr(office.spool, "record", lambda batch: [SpoolError("I/O error")] * len(batch))
+        office.run()
+        office.pass_time(REFILE_SECONDS + 1)
+    assert len(sender.mail) == 1
+    office.pass_time(REFILE_SECONDS + 1)
+    assert len(sender.mail) == 1
+    assert len(office.history(id)) == 1
+
+
+def broken(problem: Exception) -> Any:
+    def raise_it(*_: object) -> None:
+        raise problem
+
+    return raise_it
+
+
+def test_a_message_removed_before_it_is_filed(
+    office: Office, host: Host, sender: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qmtls.service.filing._original", broken(NotInSpool("gone")))
+    office.post("bad@a.example", "slow@a.example")
+    office.run()
+    assert not sender.mail
+    assert not office.relayer.busy
+    assert not office.ids_stored
+
+
+@pytest.mark.parametrize("problem", [Malformed("cut"), ZeroDivisionError()])
+def test_a_report_that_cannot_be_made_leaves_the_recipient_waiting(
+    office: Office,
+    host: Host,
+    sender: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: list[LogEvent],
+    problem: Exception,
+) -> None:
+    """A fault of ours; but who got it does not get it again."""
+    id = office.post("bad@a.example", "good@a.example")
+    with monkeypatch.context() as patch:
+        patch.setattr("qmtls.service.filing._original", broken(problem))
+        office.run()
+    assert failures
+    failures.clear()
+    entry = office.history(id)[0]
+    assert (entry.done, entry.failed, entry.deferred) == ((1,), (), (0,))
+    assert not office.relayer.busy
+    office.relayer.make_all_due()
+    office.run()
+    office.pass_time(1)
+    assert len(sender.mail) == 1
+    assert taken(host) == ["good@a.example"]
+
+
+def test_a_fault_in_filing_leaves_nothing_stuck(
+    office: Office, host: Host, monkeypatch: pytest.MonkeyPatch, failures: list[LogEvent]
+) -> None:
+    id = office.post("slow@a.example")
+    with monkeypatch.context() as patch:
+        patch.setattr("qmtls.service.filing.next_due", broken(ZeroDivisionError()))
+        office.run()
+    assert failures
+    failures.clear()
+    assert not office.relayer.busy
+    host.replies.clear()
+    office.pass_time(REFILE_SECONDS + 1)
+    assert taken(host) == ["slow@a.example"]
+    assert id not in office.ids_stored
+
+
+def test_all_delivered_at_once_writes_nothing(office: Office, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(office.spool, "record", broken(AssertionError("nothing is to be recorded")))
+    office.post("good@a.example")
+    office.run()
+    assert not office.ids_stored
+
+
+def test_the_last_ones_delivered_later(office: Office, host: Host) -> None:
+    id = office.post("slow@a.example", "good@a.example")
+    office.run()
+    assert office.history(id)[0].done == (1,)
+    host.replies.clear()
+    office.relayer.make_all_due()
+    office.run()
+    office.pass_time(1)
+    assert not office.ids_stored
+    assert taken(host) == ["good@a.example", "slow@a.example"]
+
+
+def test_a_large_message_comes_back_as_its_headers(office: Office, host: Host, sender: Host) -> None:
+    office.post("bad@a.example", content=b"Subject: large\r\n\r\n" + b"x" * 98 + b"\r\n" * 100_000)
+    office.run()
+    content = sender.mail[0].content
+    assert len(content) < 10_000
+    assert b"Subject: large" in content
+
+
+def test_the_next_time_grows(office: Office, host: Host) -> None:
+    id = office.post("slow@a.example")
+    office.run()
+    waits = []
+    for _ in range(4):
+        waits.append(office.due(id))
+        office.pass_time(waits[-1] + 1)
+    assert waits == sorted(waits)
+    assert waits[0] < 441
+    assert len(office.history(id)) == 5
+
+
+def test_the_log_says_all(office: Office, host: Host, sender: Host) -> None:
+    id = office.post("good@a.example", "slow@a.example")
+    office.run()
+    (delivered,) = office.said("delivered")
+    assert f'delivered id={id} to=<good@a.example> host="mx.a.example (192.0.2.1)"' in delivered
+    assert "status=2.0.0" in delivered and "delay=0.0" in delivered
+    (deferred,) = office.said("deferred")
+    assert 'reason="mx.a.example (192.0.2.1) said at RCPT: 450 4.2.1 later"' in deferred

@@ -33,6 +33,7 @@ _Queue = deque[tuple[T, Deferred[None]]]
 
 # Files open at once in one batch: the usual limit is 1024 for the whole process, most of it for connections.
 BATCH_LIMIT = 100
+RECORD_LIMIT = 25  # records in one batch: each takes many calls, and a commit may be waiting behind them
 
 log = Logger()
 
@@ -136,10 +137,10 @@ class Committer:
         while not self._syncing and (self._commits or self._records):
             self._recorded_last = bool(self._records) and not (self._commits and self._recorded_last)
             if self._recorded_last:
-                spool, filings, waiting = _take(self._records)
+                spool, filings, waiting = _take(self._records, RECORD_LIMIT)
                 steps = _recording(spool, filings)
             else:
-                spool, incoming, waiting = _take(self._commits)
+                spool, incoming, waiting = _take(self._commits, BATCH_LIMIT)
                 steps = spool.committing(incoming)
             self._under_way += 1
             self._syncing = self._go_on(steps, waiting, first=True)
@@ -211,10 +212,10 @@ def _work_off(queue: SimpleQueue[Callable[[], bool]]) -> None:
         pass
 
 
-def _take(queues: dict[Spool, _Queue[T]]) -> tuple[Spool, list[T], list[Deferred[None]]]:
+def _take(queues: dict[Spool, _Queue[T]], limit: int) -> tuple[Spool, list[T], list[Deferred[None]]]:
     """What waits for the spool that has waited longest, one batch at the most."""
     spool, queue = next(iter(queues.items()))
-    taken = [queue.popleft() for _ in range(min(BATCH_LIMIT, len(queue)))]
+    taken = [queue.popleft() for _ in range(min(limit, len(queue)))]
     del queues[spool]
     if queue:
         queues[spool] = queue  # behind the others

@@ -29,7 +29,7 @@ from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Malformed, NotInSpool, Spool, SpoolError, Waiting, pending
 
 BATCH = 50  # messages read from the disk in one go
-CROWD = 1000  # attempts under way, in line or being filed, above which reading slows down
+CROWD = 100  # attempts under way, in line or being filed, above which reading slows down
 SLOW_PACE = 0.1  # seconds between batches then
 TROUBLE_SECONDS = 123.0  # after a system error, as qmail waits
 MANY_HOPS = 1000  # next hops remembered before those with nothing under way are forgotten
@@ -74,6 +74,7 @@ class Relayer:
         self._many_hops = MANY_HOPS
         self._hops_of: Snapshot | None = None
         self._timer: Any = None
+        self._held_back = False  # mail is due, but many attempts are under way
         self._loading = False
         self._stopping = False
 
@@ -129,7 +130,8 @@ class Relayer:
             return
         now = self._clock.seconds()
         delay = max(0.0, due - now)
-        if delay == 0.0 and len(self._active) > CROWD:
+        self._held_back = delay == 0.0 and len(self._active) > CROWD
+        if self._held_back:
             delay = SLOW_PACE
         if self._timer is None or not self._timer.active():
             self._timer = self._clock.callLater(delay, self._take_due)
@@ -224,6 +226,8 @@ class Relayer:
     def gone(self, attempt: Attempt) -> None:
         """The message left the queue, or its removal is on the way."""
         self._active.pop(attempt.key, None)
+        if self._held_back and len(self._active) <= CROWD // 2:
+            self._schedule()
 
     def finished(self, attempt: Attempt) -> None:
         """Nothing of the message is left to do: its files go."""

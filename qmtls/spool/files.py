@@ -19,6 +19,7 @@ from qmtls.spool.api import SpoolError
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
+TOGETHER = 2  # files from which on one sync for all of them is the cheaper one
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What we may not or cannot read as a file: no trouble of the disk, but not ours (ENXIO: a socket, ESPIPE: a fifo).

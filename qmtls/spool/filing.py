@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from qmtls.spool.api import Filing, SpoolError
 from qmtls.spool.directories import Directories
-from qmtls.spool.files import trouble
+from qmtls.spool.files import TOGETHER, trouble
 from qmtls.spool.history import encode_attempt
 from qmtls.spool.listing import FIRST_DUE, HELD_MTIME, LAST_DUE
 
@@ -26,10 +26,12 @@ def record(bin: Directories, batch: Sequence[Filing]) -> list[SpoolError | None]
                 opened.append((n, _append(bin, filing)))
         except OSError as error:
             results[n] = trouble(f"write log/{filing.id}", error)
+    together = len(opened) >= TOGETHER and bin.files.sync_together(opened[0][1])
     for n, fd in opened:
         try:
             try:
-                bin.files.sync(fd)
+                if not together:
+                    bin.files.sync(fd)
             finally:
                 bin.files.close(fd)
         except OSError as error:

@@ -19,12 +19,10 @@ from qmtls.spool import filing, listing
 from qmtls.spool.api import Attempt, Content, Filing, Incoming, Malformed, SpoolError, Steps, Waiting, run_through
 from qmtls.spool.content import FileContent, StoredContent, read_head, unreadable
 from qmtls.spool.directories import Directories
-from qmtls.spool.files import Files, OsFiles, trouble
+from qmtls.spool.files import TOGETHER, Files, OsFiles, trouble
 from qmtls.spool.history import LOG_LIMIT, decode_history
 from qmtls.spool.incoming import MaildirIncoming
 from qmtls.spool.record import is_id
-
-TOGETHER = 2  # files from which on one sync for all of them is the cheaper one
 
 
 class MaildirSpool:

@@ -131,7 +131,7 @@ class Channel(Protocol):
             drained.callback(None)
 
     def stopProducing(self) -> None:
-        self.resumeProducing()
+        """The connection is going: `connectionLost` follows, and until then nobody must take it for drained."""
 
     # ------------------------------------------------------------ questions, one at a time
 
@@ -251,10 +251,12 @@ class Channel(Protocol):
     # ------------------------------------------------------------ time and the end
 
     def _arm(self, seconds: float) -> None:
+        if self._closed:
+            return  # the timer that runs is the one that cuts the connection
         # Resetting a timer costs a tenth of making one: while nobody waits it runs on and does nothing.
         if self._timer is not None and self._timer.active():
             self._timer.reset(seconds)
-        elif not self._closed:
+        else:
             self._timer = self._clock.callLater(seconds, self._silent)
 
     def _be_patient(self) -> None:

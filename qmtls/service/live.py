@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from qmtls.control.compile import compile_control
@@ -16,6 +17,8 @@ from qmtls.control.settings import ControlError, Settings
 from qmtls.net.channel import OffReactor
 from qmtls.net.contexts import ContextError
 from qmtls.net.snapshot import Snapshot, make_snapshot
+
+log = Logger()
 
 
 def load(control: Path, home: Path) -> Snapshot:
@@ -73,7 +76,10 @@ class LiveSettings:
         self._snapshot = snapshot
         if not self._again:  # said when everything that was asked for is in force
             self._say(f"reloaded {self._control}")
-        self.changed()
+        try:
+            self.changed()
+        except Exception:  # the settings are in force; without more reloads they would be the last
+            log.failure("after a reload")
         self._compiled()
 
     def _compiled(self) -> None:

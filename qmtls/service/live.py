@@ -43,6 +43,11 @@ class LiveSettings:
         self._again = False  # an order to reload came meanwhile
         self.changed: Callable[[], object] = lambda: None
 
+    @property
+    def compiling(self) -> bool:
+        """True while a change is being read: whoever can wait a moment should."""
+        return self._compiling
+
     def current(self) -> Snapshot:
         return self._snapshot
 

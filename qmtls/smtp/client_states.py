@@ -15,6 +15,8 @@ from qmtls.smtp.events import Stage
 class State(Enum):
     """What the session waits for."""
 
+    __hash__ = object.__hash__  # a table look-up costs no call in Python
+
     GREETING = "waiting for the greeting"
     EHLO = "waiting for the reply to EHLO"
     HELO = "waiting for the reply to HELO"
@@ -33,6 +35,8 @@ class State(Enum):
 
 class Call(Enum):
     """What the adapter may ask for."""
+
+    __hash__ = object.__hash__  # a table look-up costs no call in Python
 
     START_TLS = "start_tls"
     TLS_ESTABLISHED = "tls_established"
@@ -58,6 +62,8 @@ CALLS: Mapping[tuple[State, Call], State] = {
 
 class Step(Enum):
     """What a reply leads to."""
+
+    __hash__ = object.__hash__  # a table look-up costs no call in Python
 
     SAY_EHLO = "say EHLO"
     SAY_HELO = "say HELO instead"

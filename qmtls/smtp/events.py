@@ -106,6 +106,8 @@ ServerEvent = MailFrom | RcptTo | DataStart | Content | ContentEnd | ContentRefu
 class Stage(Enum):
     """Where in the dialogue something happened; the words appear in reasons shown to people."""
 
+    __hash__ = object.__hash__  # a table look-up costs no call in Python
+
     CONNECT = "connecting"
     GREETING = "greeting"
     EHLO = "EHLO"

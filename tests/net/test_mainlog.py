@@ -1,0 +1,56 @@
+"""Our lines as one event of twistd's log."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import FileLogObserver, Logger, formatEvent, globalLogPublisher
+
+from qmtls.net.mainlog import FLUSH_SECONDS, MainLog, never_wait_for, take_ready_text
+
+
+@pytest.fixture
+def file() -> Iterator[io.StringIO]:
+    text = io.StringIO()
+    observer = FileLogObserver(text, lambda event: f"usual: {formatEvent(event)}\n")
+    globalLogPublisher.addObserver(observer)
+    take_ready_text()
+    yield text
+    globalLogPublisher.removeObserver(observer)
+
+
+def test_lines_are_one_event_with_its_text_ready(file: io.StringIO) -> None:
+    clock = Clock()
+    log = MainLog(clock, lambda: "NOW")
+    log.say("one {not a field}")
+    log.pass_on("[1] NOW of a worker\n")
+    assert file.getvalue() == ""
+    clock.advance(FLUSH_SECONDS)
+    assert file.getvalue() == "NOW one {not a field}\n[1] NOW of a worker\n"
+    assert not clock.getDelayedCalls()
+    Logger().info("something else")
+    assert file.getvalue().endswith("usual: something else\n")
+
+
+def test_a_flush_at_the_end(file: io.StringIO) -> None:
+    clock = Clock()
+    log = MainLog(clock, lambda: "NOW")
+    log.say("last words")
+    log.flush()
+    assert file.getvalue() == "NOW last words\n"
+    assert not clock.getDelayedCalls()
+    log.flush()
+    assert file.getvalue() == "NOW last words\n"
+
+
+def test_a_pipe_no_longer_blocks() -> None:
+    reading, writing = os.pipe()
+    never_wait_for(writing)
+    assert not os.get_blocking(writing)
+    os.close(reading)
+    os.close(writing)
+    never_wait_for(writing)  # closed: then nothing

@@ -1,0 +1,97 @@
+"""One message on its way into the spool."""
+
+from __future__ import annotations
+
+import pytest
+
+from qmtls.access import Peer
+
+from qmtls.net.reception import REMEMBERED, Came, Reception
+from qmtls.smtp.events import MailFrom, RcptTo
+from qmtls.smtp.reply import reply
+from qmtls.smtp.server import GO_AHEAD, ServerConfig, ServerSession
+from qmtls.spool.memory import MemorySpool
+from qmtls.tls.clients import ClientMatch, ClientRule
+from qmtls.tls.policy import Origin
+
+ID = "0123456789abc00000000"
+RULE = ClientRule("email", "alice@a.example", Origin("control/tlsclients", 1), "alice@a.example")
+
+
+def begun(peer: Peer, relay_by: str = "", hello: str = "EHLO", recipients: int = 1) -> Reception:
+    session = ServerSession(ServerConfig("mail.example.org", "hi"))
+    session.receive_data(f"{hello} c.example\r\nMAIL FROM:<s@c.example> BODY=8BITMIME\r\n".encode())
+    if hello == "HELO":
+        session.receive_data(b"MAIL FROM:<s@c.example>\r\n")
+    session.receive_data(b"".join(b"RCPT TO:<%d@there.example>\r\n" % n for n in range(recipients)) + b"DATA\r\n")
+    while True:
+        event = session.next_event()
+        if isinstance(event, (MailFrom, RcptTo)):
+            session.answer(reply(250, "", "ok"))
+        else:
+            break
+    made = Reception.begin(
+        MemorySpool(), ID, session, session.recipients, Came(peer, relay_by, 1_800_000_000.0, "mail.example.org")
+    )
+    session.answer(GO_AHEAD)
+    return made
+
+
+def head(reception: Reception) -> str:
+    assert reception.remembered is not None
+    return reception.remembered.decode()
+
+
+@pytest.mark.parametrize(
+    ("tls", "hello", "protocol"),
+    [(False, "EHLO", "ESMTP"), (True, "EHLO", "ESMTPS"), (False, "HELO", "SMTP"), (True, "HELO", "SMTP")],
+)
+def test_the_protocol_of_the_trace(tls: bool, hello: str, protocol: str) -> None:
+    reception = begun(Peer("192.0.2.1", tls, None, "TLSv1.3 X" if tls else ""), hello=hello)
+    assert reception.envelope.arrival.protocol == protocol
+    assert f"with {protocol}" in head(reception)
+    assert ("TLSv1.3 X" in head(reception)) == tls
+
+
+def test_the_certificate_that_opened_the_relay() -> None:
+    opened = begun(Peer("192.0.2.1", True, ClientMatch(RULE)), "alice@a.example")
+    assert "(cert alice@a.example)" in head(opened)
+    assert opened.envelope.arrival.identity == "alice@a.example"
+    network = begun(Peer("192.0.2.1", False, None), "192.0.2.0/24")
+    assert "cert" not in head(network)
+    assert network.envelope.arrival.identity == "192.0.2.0/24"
+
+
+def test_a_recipient_is_named_only_if_it_is_the_only_one() -> None:
+    peer = Peer("192.0.2.1", False, None)
+    assert "for <0@there.example>" in head(begun(peer))
+    assert "there.example" not in head(begun(peer, recipients=2))
+
+
+def test_small_content_is_remembered() -> None:
+    reception = begun(Peer("192.0.2.1", False, None))
+    trace = head(reception)
+    reception.write(b"x" * REMEMBERED)
+    assert reception.remembered == trace.encode() + b"x" * REMEMBERED
+    assert reception.size == REMEMBERED
+    reception.write(b"y")
+    assert reception.remembered is None
+
+
+def test_after_trouble_content_is_passed_over() -> None:
+    reception = begun(Peer("192.0.2.1", False, None))
+    reception.trouble = reply(452, "4.3.1", "full")
+    stored = reception.incoming.size
+    assert reception.write(b"x" * 1_000_000) is False
+    assert reception.incoming.size == stored
+    assert reception.size == 1_000_000
+
+
+def test_the_log_line() -> None:
+    said: list[str] = []
+    reception = begun(Peer("192.0.2.1", True, ClientMatch(RULE), "TLSv1.3 X"), "alice@a.example", recipients=3)
+    reception.write(b"12345")
+    reception.log_accepted(said.append)
+    (line,) = said
+    assert line.startswith(f"accepted id={ID} client=192.0.2.1 from=<s@c.example> to=<0@there.example> recipients=3")
+    assert line.endswith(' size=5 tls="TLSv1.3 X" relay="alice@a.example"')

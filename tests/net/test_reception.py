@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from qmtls.access import Peer
-
 from qmtls.net.reception import REMEMBERED, Came, Reception
 from qmtls.smtp.events import MailFrom, RcptTo
 from qmtls.smtp.reply import reply

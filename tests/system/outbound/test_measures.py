@@ -195,23 +195,24 @@ def test_no_descriptor_is_left_behind(house: House, authority: Authority, ca_fil
         FakeMx({**closing, "handshake": Do(then="reset")}, tls=server) as torn,
     ):
         hosts = {"good.test": good, "bad.test": bad, "torn.test": torn}
-        closed = f"closed.test:127.0.0.1:{free_port()}"
-        open_to_all(house, closed, *(f"{name}:127.0.0.1:{host.port}" for name, host in hosts.items()))
+        others = f"closed.test:127.0.0.1:{free_port()}", f"wrong.test:127.0.0.1:{good.port}"
+        house.control("wrong.test.pem", authority.server("wrong.test").pem)
+        open_to_all(house, *others, *(f"{name}:127.0.0.1:{host.port}" for name, host in hosts.items()))
         house.start()
 
         def one_round(number: int) -> None:
-            hand_in(house, *(f"bob@{name}" for name in (*hosts, "closed.test")))
+            hand_in(house, *(f"bob@{name}" for name in (*hosts, "closed.test", "wrong.test")))
             be_a_nuisance(house.port, context)
             wait_for(lambda: len(torn.messages) == len(good.messages) == number, "both deliveries")
 
         house.wait_for_log("adopted bin=inject")
         one_round(1)
-        wait_for(lambda: house.log().count("deferred ") == 2, "the failures")
+        wait_for(lambda: house.log().count("deferred ") == 3, "the failures")
         before = open_files(house.pid)
         for number in range(2, rounds + 2):
             one_round(number)
-        wait_for(lambda: house.log().count("deferred ") == 2 * (rounds + 1), "the failures")
-        assert sum(len(host.sessions) for host in hosts.values()) > 3.5 * rounds
+        wait_for(lambda: house.log().count("deferred ") == 3 * (rounds + 1), "the failures")
+        assert sum(len(host.sessions) for host in hosts.values()) > 4 * rounds
         wait_for(lambda: open_files(house.pid) == before, f"the files that were open before: {before}")
 
 

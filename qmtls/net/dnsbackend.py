@@ -40,6 +40,10 @@ class _Datagrams(DatagramProtocol):
     def connectionRefused(self) -> None:
         self.queue.put(Failure(OSError(errno.ECONNREFUSED, "refused")))
 
+    def stopProtocol(self) -> None:
+        # With epoll a refused datagram is an error without anything to read, and Twisted only closes the port.
+        self.connectionRefused()
+
 
 class _UdpSocket(dns._asyncbackend.DatagramSocket):
     def __init__(self, reactor: Any, family: int, destination: tuple[str, int] | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import dns.asyncresolver
 import dns.exception
 import dns.name
+import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 import idna
@@ -101,8 +102,7 @@ def _configured(servers: Sequence[tuple[str, int]]) -> dns.asyncresolver.Resolve
     except dns.resolver.NoResolverConfiguration:
         resolver = dns.asyncresolver.Resolver(configure=False)
     if servers:
-        resolver.nameservers = [ip for ip, _ in servers]
-        resolver.nameserver_ports = dict(servers)
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(ip, port) for ip, port in servers]
     resolver.cache = dns.resolver.LRUCache(CACHED_ANSWERS)
     return resolver
 

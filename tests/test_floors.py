@@ -169,3 +169,31 @@ def test_what_is_allowed_is_allowed(module: str, source: str) -> None:
 def test_a_module_on_no_floor_is_seen() -> None:
     with pytest.raises(KeyError):
         place("qmtls.elsewhere.thing")
+
+
+GLOBAL_REACTOR = frozenset({"qmtls.tap", "qmtls.workermain"})
+
+
+def takes_the_global_reactor(source: str) -> bool:
+    """It is an argument everywhere else, or nothing could be tested without one that runs."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "twisted.internet":
+            if any(alias.name == "reactor" for alias in node.names):
+                return True
+        elif isinstance(node, ast.Import) and any(a.name == "twisted.internet.reactor" for a in node.names):
+            return True
+        elif isinstance(node, ast.ImportFrom) and node.module == "twisted.internet.reactor":
+            return True
+    return False
+
+
+@pytest.mark.parametrize("module", sorted(set(modules()) - GLOBAL_REACTOR))
+def test_the_global_reactor_is_taken_at_the_top_only(module: str) -> None:
+    assert not takes_the_global_reactor(modules()[module].read_text()), f"{module} takes the global reactor"
+
+
+def test_taking_the_global_reactor_is_seen() -> None:
+    assert takes_the_global_reactor("from twisted.internet import defer, reactor as r")
+    assert takes_the_global_reactor("def f():\n    import twisted.internet.reactor")
+    assert takes_the_global_reactor("from twisted.internet.reactor import callLater")
+    assert not takes_the_global_reactor("from twisted.internet.epollreactor import EPollReactor")

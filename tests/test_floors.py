@@ -177,12 +177,12 @@ GLOBAL_REACTOR = frozenset({"qmtls.tap", "qmtls.workermain"})
 def takes_the_global_reactor(source: str) -> bool:
     """It is an argument everywhere else, or nothing could be tested without one that runs."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "twisted.internet":
-            if any(alias.name == "reactor" for alias in node.names):
-                return True
-        elif isinstance(node, ast.Import) and any(a.name == "twisted.internet.reactor" for a in node.names):
-            return True
-        elif isinstance(node, ast.ImportFrom) and node.module == "twisted.internet.reactor":
+        names: set[str] = set()
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        if "twisted.internet.reactor" in names:
             return True
     return False
 

@@ -114,6 +114,8 @@ class Postfix:
 
     def stop(self) -> None:
         if self._process is not None:
+            # Its master is in a session of its own.
+            subprocess.run([*self._command[:3], "stop"], env={"PATH": PATH}, check=False, capture_output=True)
             for number in (signal.SIGTERM, signal.SIGKILL):
                 with suppress(ProcessLookupError):
                     os.killpg(self._process.pid, number)

@@ -170,6 +170,8 @@ def running(name: str, credential: Credential, directory: Path, relay: int) -> I
         wait_for(lambda: _greets(port, process, output), f"{name} on port {port}")
         yield Peer(name, port, output)
     finally:
+        if name == "postfix":  # its master is in a session of its own
+            subprocess.run([*command[:3], "stop"], env={"PATH": PATH}, check=False, capture_output=True)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         try:

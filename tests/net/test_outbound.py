@@ -429,3 +429,22 @@ def test_a_route_may_demand_for_itself(tmp_path: Path) -> None:
     assert isinstance(way.dial(target, hop)[0], Channel)
     way.host(Host(leaf_named("there.example")), port=2525)
     assert isinstance(way.dial(target, hop)[0], HostFailed)
+
+
+@pytest.mark.parametrize("segment", range(1, 25))
+@pytest.mark.parametrize("level", ["may", "encrypt"])
+def test_a_reply_injected_behind_starttls_in_any_segments(tmp_path: Path, level: str, segment: int) -> None:
+    """Nothing that came in plaintext is ever taken for the first word inside TLS."""
+    way = WayOut(tmp_path, {"tlspolicy": f"there.example {level}\n"})
+    way.reactor.segment = segment
+    host = way.host(Host(GOOD, inject=b"250-mx\r\n250 INJECTED\r\n"))
+    found = way.dial()
+    way.reactor.pass_time(5)
+    (result,) = found
+    if level == "encrypt":
+        assert isinstance(result, HostFailed) and result.tls
+        assert len(host.visits) == 1
+    else:
+        assert isinstance(result, Channel)
+        assert "INJECTED" not in result.session.extensions
+        assert [visit.tls for visit in host.visits] == [False, False]

@@ -17,8 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from qmtls.net.closing import cancel, close_within
 from qmtls.net.handshake import Creator, facts_of
+from qmtls.net.patience import Patience
 from qmtls.net.prompt import write_at_once
 from qmtls.net.tlspipe import TlsBroken, TlsPipe
 from qmtls.smtp.client import ClientSession, Outgoing, time_limit
@@ -54,7 +54,7 @@ class Channel(Protocol):
         self._clock = clock
         self._off_reactor = off_reactor
         self._patience = patience
-        self._timer: Any = None
+        self._timer = Patience(clock, self._silent)
         self._waiting: Deferred[ClientEvent] | None = None
         self._kept: ClientEvent | None = None  # an event that nobody waited for; the end, for ever
         self._content: list[bytes] | None = None  # of the transaction under way, if it is small
@@ -88,7 +88,7 @@ class Channel(Protocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._closed = True
-        cancel(self._timer)
+        self._timer.end()
         self._over("the connection was closed")
 
     def _decrypted(self, tls: TlsPipe, data: bytes) -> bytes:
@@ -251,18 +251,16 @@ class Channel(Protocol):
     # ------------------------------------------------------------ time and the end
 
     def _arm(self, seconds: float) -> None:
-        if self._closed:
-            return  # the timer that runs is the one that cuts the connection
-        # Resetting a timer costs a tenth of making one: while nobody waits it runs on and does nothing.
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(seconds)
-        else:
-            self._timer = self._clock.callLater(seconds, self._silent)
+        if not self._closed:  # else the deadline is the one that cuts the connection
+            self._timer.allow(seconds)
 
     def _be_patient(self) -> None:
         self._arm(min(self._patience, time_limit(self.session.stage)))
 
     def _silent(self) -> None:
+        if self._closed:
+            self._transport.abortConnection()
+            return
         if self._handshake is not None:
             handshake, self._handshake = self._handshake, None
             self.abort()
@@ -287,18 +285,18 @@ class Channel(Protocol):
         """Closes after what is written."""
         if not self._closed:
             self._closed = True
-            cancel(self._timer)
             if self._tls is not None:
                 self._tls.close()
             self._transport.unregisterProducer()
-            self._timer = close_within(self._transport, self._clock, QUIT_SECONDS)
+            self._transport.loseConnection()
+            self._timer.allow(QUIT_SECONDS)
             self.resumeProducing()  # nobody else would tell whoever waits for the peer to read
 
     def abort(self) -> None:
         """Cuts the connection at once."""
         if not self._closed:
             self._closed = True
-            cancel(self._timer)
+            self._timer.end()
             self._transport.abortConnection()
             self.resumeProducing()
 

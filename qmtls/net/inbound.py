@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from qmtls.access import Peer, Refuse, decide_recipient, decide_sender
-from qmtls.net.closing import cancel, close_within
 from qmtls.net.handshake import facts_of
 from qmtls.net.house import (
     DISK_TROUBLE,
@@ -32,6 +31,7 @@ from qmtls.net.house import (
     House,
 )
 from qmtls.net.mailboxes import MailboxError
+from qmtls.net.patience import ABORT_AFTER, Patience
 from qmtls.net.prompt import write_at_once
 from qmtls.net.reception import Came, Reception
 from qmtls.net.tlspipe import TlsBroken, TlsPipe
@@ -73,8 +73,7 @@ class InboundProtocol(Protocol):
         self.session = ServerSession(self.snapshot.server_config)
         self.reception: Reception | None = None
         self._tls: TlsPipe | None = None
-        self._timer: Any = None
-        self._deadline = 0.0
+        self._patience = Patience(house.clock, self._time_is_up)
         self._pumping = False
         self._stalled = False  # content is on its way to the disk
         self._clogged = False  # the client does not read our replies
@@ -92,9 +91,7 @@ class InboundProtocol(Protocol):
         self._transport = cast(Any, self.transport)
         self._transport.registerProducer(self, True)
         self.house.connections.add(self)
-        patience = self.snapshot.settings.timeout_smtpd
-        self._deadline = self.house.clock.seconds() + patience
-        self._timer = self.house.clock.callLater(patience, self._time_is_up)
+        self._patience.allow(self.snapshot.settings.timeout_smtpd)
         self._send()
 
     def dataReceived(self, data: bytes) -> None:
@@ -113,7 +110,7 @@ class InboundProtocol(Protocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._over = True
         self.house.connections.discard(self)
-        cancel(self._timer)
+        self._patience.end()
         self._drop_reception()
 
     def _secured(self, tls: TlsPipe) -> None:
@@ -125,7 +122,7 @@ class InboundProtocol(Protocol):
         self.peer = replace(self.peer, tls=True, match=match, tls_summary=facts.summary)
         self.session.tls_established()
         self._clogged = False  # it has read all that was sent before the handshake
-        self._restart_timer(self.snapshot.settings.timeout_smtpd)
+        self._allow(self.snapshot.settings.timeout_smtpd)
         self._pump()
 
     def pauseProducing(self) -> None:
@@ -172,7 +169,7 @@ class InboundProtocol(Protocol):
         if data:
             self._write(data)
             if self.session.phase is Phase.COMMAND:
-                self._restart_timer(self.snapshot.settings.timeout_smtpd)
+                self._allow(self.snapshot.settings.timeout_smtpd)
 
     def _pause_reading(self) -> None:
         if self._reading and not self._over:
@@ -222,7 +219,7 @@ class InboundProtocol(Protocol):
         came = Came(self.peer, self._relay_by, house.clock.seconds(), self.snapshot.settings.me)
         self.reception = Reception.begin(house.spool(), house.next_id(), self.session, recipients, came)
         self._forget_transaction()
-        self._restart_timer(CONTENT_GRACE)
+        self._allow(CONTENT_GRACE)
         self._answer(GO_AHEAD)
 
     def _on_content(self, event: Content) -> None:
@@ -234,7 +231,7 @@ class InboundProtocol(Protocol):
 
     def _flushed(self, _: object) -> None:
         self._stalled = False
-        self._restart_timer(CONTENT_GRACE)  # that time was ours, not the client's
+        self._allow(CONTENT_GRACE)  # that time was ours, not the client's
         self._pump()
 
     def _flush_failed(self, failure: Failure) -> None:
@@ -278,7 +275,7 @@ class InboundProtocol(Protocol):
     def _on_starttls(self, event: StartTls) -> None:
         self._write(self.session.data_to_send())
         self._forget_transaction()
-        self._restart_timer(HANDSHAKE_SECONDS)
+        self._allow(HANDSHAKE_SECONDS)
         self._tls = TlsPipe(self.snapshot.server.creator(), partial(write_at_once, self._transport), client=False)
 
     def _decrypted(self, tls: TlsPipe, data: bytes) -> bytes:
@@ -309,26 +306,24 @@ class InboundProtocol(Protocol):
 
     # ------------------------------------------------------------ time and the end
 
-    def _restart_timer(self, seconds: float) -> None:
-        # The running timer looks at the deadline when it fires; only an earlier deadline needs it moved.
-        self._deadline = self.house.clock.seconds() + seconds
+    def _allow(self, seconds: float) -> None:
         self._octets_before = self._octets
-        if self._timer.active() and self._deadline < self._timer.getTime():
-            self._timer.reset(seconds)
+        self._patience.allow(seconds)
 
     def _time_is_up(self) -> None:
         if self._over:
             self._transport.abortConnection()
             return
         phase = self.session.phase
-        wait = self._deadline - self.house.clock.seconds()
         if phase is Phase.ANSWER or self._stalled:
-            wait = max(wait, CONTENT_GRACE)  # it waits for us, not we for it
-        elif phase is Phase.CONTENT:  # also content that is only read past
-            wait += (self._octets - self._octets_before) / CONTENT_PACE
-        if wait > 0:
-            self._timer = self.house.clock.callLater(wait + 0.01, self._time_is_up)
+            self._patience.allow(CONTENT_GRACE)  # it waits for us, not we for it
             return
+        if phase is Phase.CONTENT:  # also content that is only read past
+            earned = (self._octets - self._octets_before) / CONTENT_PACE
+            left = self._patience.deadline + earned - self.house.clock.seconds()
+            if left > 0:
+                self._allow(left)
+                return
         self.house.say(f"timeout client={self.peer.address} while={phase.name.lower()}")
         if phase is Phase.HANDSHAKE:
             self._over = True
@@ -369,11 +364,11 @@ class InboundProtocol(Protocol):
         if self._tls is not None:
             self._tls.close()
         self._over = True
-        cancel(self._timer)
         self._transport.unregisterProducer()
         if not self._reading:
             self._transport.resumeProducing()
-        self._timer = close_within(self._transport, self.house.clock)
+        self._transport.loseConnection()
+        self._patience.allow(ABORT_AFTER)
 
     def _drop_reception(self) -> None:
         reception, self.reception = self.reception, None

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from twisted.logger import LogEvent
 
-from qmtls.net.closing import ABORT_AFTER
 from qmtls.net.mailboxes import MailboxError
+from qmtls.net.patience import ABORT_AFTER
 from qmtls.smtp.address import Address
 from qmtls.smtp.server import MAX_BUFFERED
 from qmtls.spool.api import SpoolError

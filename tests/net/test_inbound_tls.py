@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 
-from qmtls.net.closing import ABORT_AFTER
 from qmtls.net.inbound import HANDSHAKE_SECONDS
+from qmtls.net.patience import ABORT_AFTER
 from qmtls.tls.pin import certificate_digest, key_pin_text
 from tests.net import certs
 from tests.net.certs import CLIENT, SERVER, Leaf, authority

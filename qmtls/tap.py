@@ -36,6 +36,8 @@ from qmtls.spool.api import SpoolError
 SWITCH_INTERVAL = 0.0005
 # Container objects made before the collector looks for cycles; the default of 700 is a message or two.
 GC_THRESHOLD = 20_000
+# For mailboxes (10 deliveries at a time by default), queue files and reloads: one that hangs must not hold the others.
+THREADS = 30
 MAX_WORKERS = 64
 ROLES = ("smtp", "smtps", "submission", "admin")
 
@@ -191,6 +193,7 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+    reactor.suggestThreadPoolSize(THREADS)
 
 
 def install_signals(hangup: Callable[[], object], alarm: Callable[[], object]) -> None:

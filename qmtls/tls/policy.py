@@ -151,8 +151,9 @@ def _told_to_be_plain(rules: PolicyRules, host: str) -> Policy | None:
     origin = rules.no_tls.get(host)
     if origin is not None:
         return Policy(Level.NONE, origin, why=f"flag file {origin}")
-    # As in qmail-tls an IP address has no name to be listed under, so the list says nothing about it.
-    if rules.exhaustive is not None and not is_ip(host):
+    # As in qmail-tls an IP address (a relay's, or "" for a recipient's) has no name to be listed under, so the list
+    # says nothing about it.
+    if rules.exhaustive is not None and host and not is_ip(host):
         return Policy(Level.NONE, rules.exhaustive, why=f"{rules.exhaustive} (no pin file for this host)")
     return None
 

@@ -57,6 +57,7 @@ RULES = PolicyRules(
         ("x.example", "mx.unlisted.example", "", Level.NONE, "control/tlshosts/exhaustivelist"),
         ("x.example", "192.0.2.1", "", Level.MAY, "control/tlsdefault"),
         ("x.example", "2001:db8::1", "", Level.MAY, "control/tlsdefault"),
+        ("[192.0.2.1]", "", "", Level.MAY, "control/tlsdefault"),
     ],
 )
 def test_the_first_match_counts(domain: str, mx: str, route: str, level: Level, origin: str) -> None:

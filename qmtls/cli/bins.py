@@ -15,6 +15,7 @@ from typing import Self
 
 from qmtls.cli.home import why
 from qmtls.cli.output import CommandError
+from qmtls.cli.owner import as_owner_of
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Attempt, Malformed, NotInSpool, SpoolError, Waiting, pending
 from qmtls.spool.bins import is_bin, poke
@@ -85,6 +86,7 @@ class Queue:
             names = sorted(entry.name for entry in os.scandir(self._path) if is_bin(entry.name) and entry.is_dir())
         except OSError as problem:
             raise CommandError(f"{self._path}: {why(problem)}; --home names the home directory") from None
+        self._stack.enter_context(as_owner_of(self._path))
         for name in names:
             try:
                 spool = MaildirSpool(self._path / name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from qmtls.cli.compose import Defaults, Draft, complete
 from qmtls.cli.home import Home
+from qmtls.cli.owner import as_owner_of
 from qmtls.net.ids import Ids
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
@@ -58,7 +59,12 @@ def inject(home: Home, draft: Draft, posting: Posting) -> str:
     )
     sole = str(recipients[0].address) if len(recipients) == 1 else ""
     received = received_field(envelope.arrival, by=me, id=id, recipients=len(recipients), recipient=sole)
-    spool = MaildirSpool(home.queue / INJECT)
+    with as_owner_of(home.queue):
+        _store(MaildirSpool(home.queue / INJECT), id, envelope, received, draft)
+    return id
+
+
+def _store(spool: MaildirSpool, id: str, envelope: Envelope, received: bytes, draft: Draft) -> None:
     incoming = spool.begin(id, envelope)
     try:
         incoming.write(received)
@@ -71,4 +77,3 @@ def inject(home: Home, draft: Draft, posting: Posting) -> str:
     except BaseException:
         incoming.abort()
         raise
-    return id

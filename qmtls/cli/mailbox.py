@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qmtls.cli.home import Home, why
 from qmtls.cli.output import DONE, FINDINGS, CommandError, Row, emit
+from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, Parser, add_json
 from qmtls.net.mailboxes import FOLDERS, is_user
 
@@ -47,13 +48,15 @@ def _name(args: argparse.Namespace) -> str:
 def run_add(args: argparse.Namespace) -> int:
     home: Home = args.home
     path = home.mail / _name(args)
-    if not home.mail.is_dir():
-        raise CommandError(f"{home.mail}: no such directory; `qmtls init` makes a home")
+    if not home.root.is_dir():
+        raise CommandError(f"{home.root}: no such directory; `qmtls init` makes a home, --home names another one")
     try:
-        path.mkdir()
-        path.chmod(OURS)  # whatever the umask says
-        for folder in FOLDERS:
-            (path / folder).mkdir(OURS)
+        with as_owner_of(home.mail):
+            home.mail.mkdir(OURS, exist_ok=True)
+            path.mkdir()
+            path.chmod(OURS)  # whatever the umask says
+            for folder in FOLDERS:
+                (path / folder).mkdir(OURS)
     except FileExistsError:
         raise CommandError(f"{path}: exists already") from None
     except OSError as problem:
@@ -82,15 +85,18 @@ def _count(folder: Path) -> int:
 
 
 def run_remove(args: argparse.Namespace) -> int:
-    path = args.home.mail / _name(args)
+    home: Home = args.home
+    path = home.mail / _name(args)
     if not path.is_dir():
         print(f"{path}: no such mailbox")
         return FINDINGS
     held = sum(_count(path / folder) for folder in ("new", "cur"))
     if held and not args.with_mail:
-        raise CommandError(f"{path}: holds {held} messages; --with-mail removes them too")
+        count = f"{held} message{'s' if held > 1 else ''}"
+        raise CommandError(f"{path}: holds {count}; --with-mail removes its mail too")
     try:
-        shutil.rmtree(path)
+        with as_owner_of(home.mail):
+            shutil.rmtree(path)
     except OSError as problem:
         raise CommandError(f"{path}: {why(problem)}") from None
     print(f"{path}: removed")

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from qmtls.net.reactor import install as install_reactor
 
@@ -40,6 +40,8 @@ GC_THRESHOLD = 20_000
 THREADS = 30
 MAX_WORKERS = 64
 ROLES = ("smtp", "smtps", "submission", "admin")
+
+T = TypeVar("T")
 
 reactor: Any = _reactor
 log = Logger(namespace="qmtls")
@@ -102,18 +104,25 @@ def start_snapshot(where: Places) -> Snapshot:
         raise CannotServe(str(problem)) from problem
 
 
-def check_places(where: Places, twistd: Mapping[str, Any] | None) -> None:
-    """CannotServe if the queue will be of no use to the user that twistd was told to become.
+def as_service_user(twistd: Mapping[str, Any] | None, work: Callable[[Places], T], where: Places) -> T:
+    """Does `work` with the rights of the user that twistd was told to become: what only root can read or write serves
+    until the first reload, or not at all.
 
     Without twistd's options (in a .tac file) nobody knows that user yet.
     """
     if twistd is None:
-        return
+        return work(where)
     uid, gid = os.geteuid(), os.getegid()
     uid = uid if twistd["uid"] is None else twistd["uid"]
     gid = gid if twistd["gid"] is None else twistd["gid"]
+    result: T = runAsEffectiveUser(uid, gid, work, where)
+    return result
+
+
+def check_places(where: Places) -> None:
+    """CannotServe if the queue is of no use to the user that we are."""
     try:
-        runAsEffectiveUser(uid, gid, check_queue, where.queue)
+        check_queue(where.queue)
     except OSError as problem:
         mend = "make it a directory that belongs, with all that is in it, to the user that the service runs as"
         raise CannotServe(
@@ -131,8 +140,8 @@ class QmtlsService(Service):
     def __init__(self, options: Options) -> None:
         self._places = places(options["home"], options["control"], options["queue"], options["state"])
         self._count: int = options["workers"]
-        self._first = start_snapshot(self._places)
         self._twistd: Mapping[str, Any] | None = getattr(options, "parent", None)
+        self._first = as_service_user(self._twistd, start_snapshot, self._places)
         self._factory = LateFactory()
         self._worker: Worker | None = None
         self._supervisor: Supervisor | None = None
@@ -141,7 +150,8 @@ class QmtlsService(Service):
             port = listen(reactor, listener, self._factory)
             self._ports.append(port)
             say(f"listening role={listener.role} endpoint={listener.endpoint} at={port.getHost()}")
-        check_places(self._places, self._twistd)
+        if self._twistd is not None:
+            as_service_user(self._twistd, check_places, self._places)
 
     def startService(self) -> None:
         super().startService()

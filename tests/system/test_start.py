@@ -185,6 +185,18 @@ def test_privileges_are_dropped(house: House, workers: str) -> None:
     assert house.stop() == 0
 
 
+@as_root
+def test_a_key_that_only_root_can_read(house: House) -> None:
+    """It would serve until the first reload, and no worker could start with it."""
+    for above in (house.home, *house.home.parents):
+        above.chmod(above.stat().st_mode | 0o011)
+    for path in (house.home, *house.home.rglob("*")):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    os.chown(house.home / "control/servercert.pem", 0, 0)
+    user = ("--uid", str(NOBODY.pw_uid), "--gid", str(NOBODY.pw_gid))
+    check(house, r"control/servercert\.pem: cannot be opened \(Permission denied\)", (*FOREGROUND, *user))
+
+
 def nobody_runs_python() -> None:
     try:
         subprocess.run([sys.executable, "-c", "import qmtls.workermain"], cwd=ROOT, user=NOBODY.pw_uid, check=True)

@@ -47,6 +47,8 @@ def main(order: str) -> int:
     globalLogBeginner.beginLoggingTo([textFileLogObserver(cast("IO[str]", lines))], redirectStandardIO=False)
     try:
         worker = Worker(reactor, where, start_snapshot(where), lines.say)
+        # Before the first word: by that the supervisor knows that a signal will not end us.
+        install_signals(worker.live.reload, worker.relayer.make_all_due)
         for fd, family in asked["sockets"]:
             worker.listens(adopt(reactor, fd, family, worker.factory()))
             os.close(fd)
@@ -56,7 +58,6 @@ def main(order: str) -> int:
         lines.flush()
         return 1
     tune_interpreter()
-    install_signals(worker.live.reload, worker.relayer.make_all_due)
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(worker.stop()))
     StandardIO(SupervisorGone())
     reactor.run()

@@ -99,7 +99,7 @@ TABLE: dict[str, dict[str, str]] = {
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects")
 def test_the_table(tmp_path: Path, level: str, fact: str) -> None:
-    """DESIGN.md's table, cell by cell, against real handshakes."""
+    """The table of docs/tls.md, cell by cell, against real handshakes."""
     way = WayOut(tmp_path / "control", LEVELS[level](tmp_path))
     host = way.host(FACTS[fact]())
     found = way.dial()

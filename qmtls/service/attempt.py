@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from qmtls.delivery.outcome import Outcome
+from qmtls.delivery.plan import NextHop
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Content, Spool
 
@@ -86,6 +87,7 @@ class Task:
     """One job of an attempt: `recipients` are indices into its envelope; `done` is called once, with all outcomes."""
 
     attempt: Attempt
+    next_hop: NextHop
     recipients: tuple[int, ...]
     done: Callable[[Task, dict[int, Outcome]], None]
 

@@ -109,7 +109,7 @@ class Destination:
             self.wake()
 
     async def _run_lane(self) -> None:
-        lane = Lane(self.next_hop, self._shop)
+        lane = Lane(self._shop)
         self._running.add(lane)
         try:
             while True:
@@ -181,7 +181,7 @@ class Destination:
             entry[1].callback(False)
 
     def stop(self) -> list[Task]:
-        """The tasks in line, which are no longer ours; lanes finish what they have in hand."""
+        """The tasks in line, which are no longer ours; idle channels close, lanes finish what they have in hand."""
         tasks = list(self._queue)
         self._queue.clear()
         self.let_go()

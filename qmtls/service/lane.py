@@ -24,6 +24,7 @@ from qmtls.service.attempt import Task
 from qmtls.smtp.client import Outgoing, Unsendable
 from qmtls.smtp.events import Result, Stage
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
+from qmtls.tls.policy import Policy
 
 SERVICE_CLOSING = 421
 MAX_ROUNDS = 50  # transactions for one task on one channel after 452
@@ -41,13 +42,14 @@ class Workshop:
 
 
 class Lane:
-    """At most one channel, with the snapshot and target it was opened for."""
+    """At most one channel, with the snapshot, next hop, target and TLS demand it was opened for."""
 
-    def __init__(self, next_hop: NextHop, shop: Workshop) -> None:
-        self._next_hop = next_hop
+    def __init__(self, shop: Workshop) -> None:
         self._shop = shop
         self._channel: Channel | None = None
+        self._next_hop: NextHop | None = None
         self._target: Target | None = None
+        self._policy: Policy | None = None
         self._snapshot: Snapshot | None = None
 
     @property
@@ -84,7 +86,7 @@ class Lane:
 
     async def _serve(self, task: Task) -> dict[int, Outcome]:
         outcomes: dict[int, Outcome] = {}
-        if self.usable:
+        if self.usable and self._meets_demand(task.next_hop):
             target, channel = self._target, self._channel
             assert channel is not None
             waiting = await self._send(channel, task, task.recipients, outcomes, reused=True)
@@ -95,6 +97,17 @@ class Lane:
             tried, waiting = None, task.recipients
         await self._try_hosts(task, waiting, outcomes, tried)
         return outcomes
+
+    def _meets_demand(self, next_hop: NextHop) -> bool:
+        """The open channel may carry mail to `next_hop`.
+
+        At a relay, domains with equal TLS demands share their lanes; tasks that were in line at a reload may no longer
+        be equal.
+        """
+        if next_hop == self._next_hop:
+            return True
+        assert self._target is not None and self._snapshot is not None
+        return policy_for(next_hop, self._target, self._snapshot) == self._policy
 
     async def _load(self, task: Task) -> bool:
         attempt = task.attempt
@@ -118,7 +131,7 @@ class Lane:
         snapshot = self._shop.current()
         failures: list[HostFailed] = []
         try:
-            targets = await self._shop.dialer.targets(self._next_hop, snapshot)
+            targets = await self._shop.dialer.targets(task.next_hop, snapshot)
         except Unreachable as problem:
             if not outcomes:
                 raise
@@ -128,7 +141,7 @@ class Lane:
         for target in targets:
             if target == tried:
                 continue
-            policy = policy_for(self._next_hop, target, snapshot)
+            policy = policy_for(task.next_hop, target, snapshot)
             try:
                 channel = await self._shop.dialer.open_channel(target, policy, snapshot)
             except HostFailed as problem:
@@ -136,6 +149,7 @@ class Lane:
                 continue
             self.close()
             self._channel, self._target, self._snapshot = channel, target, snapshot
+            self._next_hop, self._policy = task.next_hop, policy
             waiting = await self._send(channel, task, waiting, outcomes, reused=False)
             if not waiting:
                 return

@@ -197,7 +197,7 @@ class Relayer:
         self._active[key] = attempt
         attempt.open_tasks = len(plan)
         for job in plan:
-            task = Task(attempt, job.recipients, self._task_done)
+            task = Task(attempt, job.next_hop, job.recipients, self._task_done)
             if job.next_hop.local:
                 self.local.submit(task)
             else:
@@ -285,7 +285,12 @@ class Relayer:
 
     def reloaded(self) -> None:
         """The settings changed: idle channels close, held mail is looked at again, limits may be higher."""
+        snapshot = self._shop.current()
         for destination in list(self._destinations.values()):
+            if destination.next_hop.relay:
+                # Domains whose demands were equal until now may have waited in one line, under one demand.
+                for task in destination.stop():
+                    self._destination(task.next_hop, snapshot).submit(task)
             destination.let_go()
             destination.wake()
         for spool in self.spools.values():

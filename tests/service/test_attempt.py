@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.delivery.plan import NextHop
 from qmtls.service.attempt import Attempt, Task
 from qmtls.spool.api import NotInSpool
 from qmtls.spool.memory import MemorySpool
@@ -65,5 +66,5 @@ def test_one_outcome_for_all(spool: MemorySpool) -> None:
     got: list[dict[int, Outcome]] = []
     attempt = Attempt(spool, ID, ENVELOPE, tried=False)
     outcome = Outcome(Fate.DEFERRED, "later")
-    Task(attempt, (0, 2), lambda task, outcomes: got.append(outcomes)).settle(outcome)
+    Task(attempt, NextHop("a.example"), (0, 2), lambda task, outcomes: got.append(outcomes)).settle(outcome)
     assert got == [{0: outcome, 2: outcome}]

@@ -10,6 +10,7 @@ from qmtls.delivery.plan import NextHop
 from qmtls.service.destination import REMEMBERED_TASKS, Budget
 from tests.net import certs, wire
 from tests.net.hosts import HANG, Host, Visit
+from tests.net.house import Files
 from tests.service.office import Office, taken
 
 
@@ -222,6 +223,30 @@ def test_a_channel_in_use_is_not_used_again_after_a_reload(office: Office) -> No
     assert host.visits[0].verbs.count("MAIL") == 1
     assert len(host.visits) == 2
     assert "STARTTLS is not offered" in office.said("deferred")[0]
+
+
+def test_domains_that_share_a_relay_part_at_a_reload(tmp_path: Path) -> None:
+    """In line with the same demand when they came; mail of each goes by what its own domain demands now."""
+    files: Files = {"smtproutes": ":192.0.2.50\n", "concurrencyremote": "1\n"}
+    office = Office(tmp_path, files)
+    held: list[bool] = [True]
+    host = Host(replies={".": lambda *_: HANG if held[0] else ""})
+    office.reactor.hosts["192.0.2.50", 25] = host.accept
+    for recipient in ("1@a.example", "2@b.example", "3@a.example", "4@b.example"):
+        office.post(recipient)
+    office.run()
+    office.load({**files, "tlspolicy": "b.example encrypt\n"})
+    office.relayer.reloaded()
+    held[0] = False
+    host.visits[0].silent = False
+    host.visits[0].reply("250 ok")
+    office.run()
+    office.pass_time(1)
+    assert not [mail for mail in host.mail if mail.recipients[0].endswith("b.example")]
+    assert taken(host) == ["3@a.example"]
+    assert len(office.said("delivered")) == 2
+    assert all("STARTTLS is not offered" in line for line in office.said("deferred"))
+    assert len(office.said("deferred")) == 2
 
 
 @pytest.mark.parametrize("hold", [True, False])

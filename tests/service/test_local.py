@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
 from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.delivery.plan import NextHop
 from qmtls.net.mailboxes import FOLDERS, MailboxError, Mailboxes
 from qmtls.service.attempt import Attempt, Task
 from qmtls.service.local import LocalDelivery
@@ -56,7 +57,8 @@ class Box:
             incoming.write(CONTENT)
             self.spool.commit([incoming])
         attempt = Attempt(self.spool, id, envelope, tried=False)
-        return Task(attempt, tuple(range(len(recipients))), lambda task, outcomes: self.results.append(outcomes))
+        hop = NextHop("here.example", local=True)
+        return Task(attempt, hop, tuple(range(len(recipients))), lambda task, outcomes: self.results.append(outcomes))
 
 
 @pytest.fixture

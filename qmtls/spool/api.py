@@ -119,7 +119,8 @@ class Spool(Protocol):
         """`commit` in steps, for whoever must not wait: what is quick is done between the steps, each step blocks."""
 
     def scan(self) -> Iterator[Waiting]:
-        """All messages, from names and times only, in no order. Foreign files are left out (see `foreign`)."""
+        """All messages, from names and times only, in no order. Foreign files are left out (see `foreign`), and what
+        is not committed yet."""
 
     def foreign(self) -> Iterable[str]:
         """Names found by the last scan that are not ours, each with its reason: "new/xyz: not a regular file"."""

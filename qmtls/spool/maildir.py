@@ -36,6 +36,8 @@ class MaildirSpool:
         self._bin = Directories(path, self._files)
         self._foreign: list[str] = []
         self._unfiled: set[str] = set()  # received by this object and without a log so far
+        # In `new`, but not confirmed: whoever commits hears of them, and a listing would start them a second time.
+        self._unconfirmed: set[str] = set()
         # Finished, but the disk did not let their files go: never listed again, or they would be sent for ever.
         self._finished: set[str] = set()
 
@@ -73,19 +75,16 @@ class MaildirSpool:
                 results[n] = error
         if written:
             yield lambda: self._sync_files(written, results)
-        renamed: list[int] = []
-        for n, incoming in written:
-            if results[n] is None:
-                try:
-                    incoming.close()
-                    self._files.rename(self._bin.tmp + incoming.id, self._bin.new + incoming.id)
-                    renamed.append(n)
-                except OSError as error:
-                    incoming.discard()
-                    results[n] = trouble(f"store {incoming.id}", error)
-        if renamed:
-            self._unfiled.update(batch[n].id for n in renamed)
-            yield lambda: self._sync_new([(n, batch[n].id) for n in renamed], results)
+        synced = [(n, incoming) for n, incoming in written if results[n] is None]
+        ids = {incoming.id for _, incoming in synced}
+        self._unconfirmed |= ids
+        try:
+            renamed = self._rename(synced, results)
+            if renamed:
+                self._unfiled.update(id for _, id in renamed)
+                yield lambda: self._sync_new(renamed, results)
+        finally:
+            self._unconfirmed -= ids
         return results
 
     def _sync_files(self, written: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]) -> None:
@@ -97,6 +96,20 @@ class MaildirSpool:
             except OSError as error:
                 incoming.discard()
                 results[n] = trouble(f"store {incoming.id}", error)
+
+    def _rename(
+        self, synced: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]
+    ) -> list[tuple[int, str]]:
+        renamed = []
+        for n, incoming in synced:
+            try:
+                incoming.close()
+                self._files.rename(self._bin.tmp + incoming.id, self._bin.new + incoming.id)
+                renamed.append((n, incoming.id))
+            except OSError as error:
+                incoming.discard()
+                results[n] = trouble(f"store {incoming.id}", error)
+        return renamed
 
     def _sync_new(self, renamed: Sequence[tuple[int, str]], results: list[SpoolError | None]) -> None:
         try:
@@ -112,7 +125,7 @@ class MaildirSpool:
         """A message that moves meanwhile may come twice; the later one is right."""
         self._foreign = []
         for waiting in listing.scan(self._bin, self._foreign):
-            if waiting.id not in self._finished:
+            if waiting.id not in self._finished and waiting.id not in self._unconfirmed:
                 yield waiting
 
     def foreign(self) -> Iterable[str]:

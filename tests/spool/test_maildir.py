@@ -50,6 +50,27 @@ def test_rights_are_the_owners_whatever_the_umask(tmp_path: Path, umask: int) ->
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+def test_a_listing_during_a_commit_leaves_its_messages_out(spool: MaildirSpool) -> None:
+    """Whoever commits offers them for delivery: found by a listing too they would be sent twice."""
+    steps = spool.committing([receive(spool, "id1"), receive(spool, "id2")])
+    next(steps)()
+    directory_sync = next(steps)
+    assert sorted(path.name for path in (spool.path / "new").iterdir()) == ["id1", "id2"]
+    assert not ids(spool)
+    directory_sync()
+    with pytest.raises(StopIteration):
+        next(steps)
+    assert ids(spool) == ["id1", "id2"]
+
+
+def test_a_commit_that_is_given_up_leaves_its_messages_to_the_next_listing(spool: MaildirSpool) -> None:
+    steps = spool.committing([receive(spool, "id1")])
+    next(steps)()
+    next(steps)
+    steps.close()
+    assert ids(spool) == ["id1"]
+
+
 def test_a_second_start_finds_everything(spool: MaildirSpool) -> None:
     store(spool, "id1")
     spool.record([Filing("id1", ATTEMPT, due=1_800_000_000.0)])

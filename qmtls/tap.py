@@ -130,6 +130,14 @@ def check_places(where: Places) -> None:
         ) from problem
 
 
+def shown(address: Any) -> str:
+    """An address that we are bound to, for the log."""
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(address)
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+
+
 class QmtlsService(Service):
     """Binds while it is made, then starts one worker in this process or the supervisor of several.
 
@@ -149,7 +157,7 @@ class QmtlsService(Service):
         for listener in wanted(options.endpoints, self._first.settings.listeners):
             port = listen(reactor, listener, self._factory)
             self._ports.append(port)
-            say(f"listening role={listener.role} endpoint={listener.endpoint} at={port.getHost()}")
+            say(f"listening role={listener.role} endpoint={listener.endpoint} at={shown(port.getHost())}")
         if self._twistd is not None:
             as_service_user(self._twistd, check_places, self._places)
 

@@ -22,6 +22,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from qmtls.net.linelog import LineLog
+from qmtls.net.mainlog import without_chatter
 from qmtls.service.listening import CannotServe, adopt
 from qmtls.service.places import Places, places
 from qmtls.service.worker import Worker
@@ -44,7 +45,9 @@ def main(order: str) -> int:
     where: Places = places(**asked["places"])
     # A descriptor of its own: StandardIO closes 1 when the supervisor is gone, and the next file opened would be 1.
     lines = LineLog(reactor, os.dup(1), f"[{asked['number']}] ")
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(cast("IO[str]", lines))], redirectStandardIO=False)
+    usual: Any = textFileLogObserver(cast("IO[str]", lines))
+    usual.formatEvent = without_chatter(usual.formatEvent)
+    globalLogBeginner.beginLoggingTo([usual], redirectStandardIO=False)
     try:
         worker = Worker(reactor, where, start_snapshot(where), lines.say)
         # Before the first word: by that the supervisor knows that a signal will not end us.

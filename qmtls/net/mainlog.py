@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,11 @@ FLUSH_SECONDS = 0.05
 PIPE_SIZE = 1024 * 1024  # octets that a slow reader may be behind; the usual limit for an unprivileged process
 
 _TEXT = "qmtls_text"  # the key of an event whose text is ready
+
+# What Twisted says of every socket: four lines for each question to a name server. Ours say which sockets listen.
+_CHATTER = re.compile(r"\S+ starting on \d+|\(\S+ Port \d+ Closed\)|(Starting|Stopping) protocol .*")
+
+FormatEvent = Callable[[LogEvent], str | None]
 
 
 class MainLog:
@@ -57,10 +63,20 @@ def take_ready_text() -> None:
     """Lets the observers that write to a file take our text as it is. Call when logging has begun."""
     for observer in getattr(globalLogPublisher, "_observers", ()):
         if isinstance(observer, FileLogObserver):
-            observer.formatEvent = _ready_or(observer.formatEvent)
+            observer.formatEvent = _ready_or(without_chatter(observer.formatEvent))
 
 
-def _ready_or(usual: Callable[[LogEvent], str | None]) -> Callable[[LogEvent], str | None]:
+def without_chatter(usual: FormatEvent) -> FormatEvent:
+    """As `usual`, but what Twisted says of every socket has no text: it is not written."""
+
+    def format_event(event: LogEvent) -> str | None:
+        legacy = event.get("log_namespace") == "log_legacy"
+        return None if legacy and _CHATTER.fullmatch(str(event.get("log_text", ""))) else usual(event)
+
+    return format_event
+
+
+def _ready_or(usual: FormatEvent) -> FormatEvent:
     def format_event(event: LogEvent) -> str | None:
         ready: str | None = event.get(_TEXT)
         return usual(event) if ready is None else ready

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 from twisted.logger import FileLogObserver, Logger, formatEvent, globalLogPublisher
+from twisted.python import log
 
 from qmtls.net.mainlog import FLUSH_SECONDS, MainLog, never_wait_for, take_ready_text
 
@@ -25,9 +26,9 @@ def file() -> Iterator[io.StringIO]:
 
 def test_lines_are_one_event_with_its_text_ready(file: io.StringIO) -> None:
     clock = Clock()
-    log = MainLog(clock, lambda: "NOW")
-    log.say("one {not a field}")
-    log.pass_on("[1] NOW of a worker\n")
+    lines = MainLog(clock, lambda: "NOW")
+    lines.say("one {not a field}")
+    lines.pass_on("[1] NOW of a worker\n")
     assert file.getvalue() == ""
     clock.advance(FLUSH_SECONDS)
     assert file.getvalue() == "NOW one {not a field}\n[1] NOW of a worker\n"
@@ -36,14 +37,24 @@ def test_lines_are_one_event_with_its_text_ready(file: io.StringIO) -> None:
     assert file.getvalue().endswith("usual: something else\n")
 
 
+def test_what_twisted_says_of_every_socket_is_left_out(file: io.StringIO) -> None:
+    for line in ("_Datagrams starting on 36052", "(UDP Port 36052 Closed)", "(TCP Port 25 Closed)"):
+        log.msg(line)
+    log.msg(f"Starting protocol <{__name__}>")
+    assert file.getvalue() == ""
+    log.msg("twistd starting up, on 25 sockets")
+    Logger().info("X starting on 25")  # nobody's but ours
+    assert file.getvalue() == "usual: twistd starting up, on 25 sockets\nusual: X starting on 25\n"
+
+
 def test_a_flush_at_the_end(file: io.StringIO) -> None:
     clock = Clock()
-    log = MainLog(clock, lambda: "NOW")
-    log.say("last words")
-    log.flush()
+    lines = MainLog(clock, lambda: "NOW")
+    lines.say("last words")
+    lines.flush()
     assert file.getvalue() == "NOW last words\n"
     assert not clock.getDelayedCalls()
-    log.flush()
+    lines.flush()
     assert file.getvalue() == "NOW last words\n"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,9 @@ def free_port() -> int:
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler")
+    headers = ["cc", "-E", "-include", "openssl/ssl.h", "-x", "c", os.devnull]
+    if subprocess.run(headers, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode != 0:
+        pytest.skip("no headers of OpenSSL")
     return build(tmp_path_factory.mktemp("bin"))
 
 

@@ -41,7 +41,8 @@ tls_privatekey = {directory}/key.pem
 acl_smtp_rcpt = accept
 host_lookup =
 rfc1413_hosts =
-keep_environment =
+keep_environment = LD_LIBRARY_PATH
+deliver_drop_privilege
 disable_ipv6
 message_size_limit = 80M
 begin routers
@@ -164,7 +165,13 @@ def running(name: str, credential: Credential, directory: Path, relay: int) -> I
     output = directory / "output"
     with output.open("wb") as written:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, cwd=directory, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=written,
+            cwd=directory,
+            env=_with_libraries(name),
+            start_new_session=True,
         )
     try:
         wait_for(lambda: _greets(port, process, output), f"{name} on port {port}")
@@ -222,6 +229,15 @@ def _program(*places: Path | str) -> str:
         if found is not None:
             return found
     return pytest.skip(f"{Path(places[-1]).name} is not installed (scripts/system-packages)")
+
+
+def _with_libraries(name: str) -> dict[str, str]:
+    """Our environment, with the shared libraries that were unpacked beside the server."""
+    found = [str(path) for path in UNPACKED.joinpath(name).glob("**/lib/*-linux-*") if path.is_dir()]
+    known = os.environ.get("LD_LIBRARY_PATH")
+    return (
+        {**os.environ, "LD_LIBRARY_PATH": ":".join([*found, *([known] if known else [])])} if found else {**os.environ}
+    )
 
 
 def _exim(directory: Path, port: int, relay: int) -> list[str]:

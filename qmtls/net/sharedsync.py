@@ -5,6 +5,9 @@ file (measured: 15 % more messages a second for 10 % less CPU). So it is used fo
 only (btrfs commits a whole transaction for it, network and FUSE file systems may not pass it on), on kernels that
 report its errors (5.8 and newer); and if somebody else writes so much that it takes long, each file is synced by
 itself for a minute. The directory's own sync follows in any case.
+
+An error is told once for each descriptor, however many files it concerns: some may belong to a later batch, whose
+own call would succeed. So the first error is the last use; from then on each file tells its own.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ PAUSE = 60.0  # seconds without it after that
 
 
 class SharedSync:
-    """`sync(fd)`: True if everything on the file system of `fd` is on the disk, False if it was not done this way."""
+    """`sync(fd)`: True if everything on the file system of `fd` is on the disk, False if it was not done this way.
+
+    `fd` must have been opened before whatever is to be synced: an older error is not told.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, mounts: Path = MOUNTS) -> None:
         self._clock = clock
@@ -39,6 +45,8 @@ class SharedSync:
             return False
         start = self._clock()
         done: bool = self._syncfs(fd) == 0
+        if not done:
+            self._syncfs = None
         now = self._clock()
         if now - start > SLOW:
             self._not_before = now + PAUSE

@@ -54,7 +54,10 @@ class Files(Protocol):
         """Returns when file or directory is on the disk."""
 
     def sync_together(self, fd: int) -> bool:
-        """Syncs all that lies beside the file `fd`, if that is one call; False: sync each file by itself."""
+        """Syncs all that lies on the file system of `fd`, if that is one call; False: sync each file by itself.
+
+        The system tells of what it could not write since `fd` was opened: it must be older than the files.
+        """
 
     def close(self, fd: int) -> None: ...
 

@@ -26,7 +26,7 @@ def record(bin: Directories, batch: Sequence[Filing]) -> list[SpoolError | None]
                 opened.append((n, _append(bin, filing)))
         except OSError as error:
             results[n] = trouble(f"write log/{filing.id}", error)
-    together = len(opened) >= TOGETHER and bin.files.sync_together(opened[0][1])
+    together = len(opened) >= TOGETHER and bin.files.sync_together(bin.log_fd)
     for n, fd in opened:
         try:
             try:

@@ -79,10 +79,6 @@ class MaildirIncoming:
         """Blocks until the octets are on the disk. OSError."""
         self._files.sync(self._fd)
 
-    def sync_with_others(self) -> bool:
-        """Blocks until all files that were written beside this one are on the disk, if that is one call."""
-        return self._files.sync_together(self._fd)
-
     def close(self) -> None:
         """OSError."""
         fd, self._fd = self._fd, -1

@@ -88,7 +88,7 @@ class MaildirSpool:
         return results
 
     def _sync_files(self, written: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]) -> None:
-        if len(written) >= TOGETHER and written[0][1].sync_with_others():
+        if len(written) >= TOGETHER and self._files.sync_together(self._bin.new_fd):
             return
         for n, incoming in written:
             try:

@@ -59,8 +59,13 @@ def test_no_mount_table_no_shared_sync(tmp_path: Path, fd: int) -> None:
     assert made(fd) is False
 
 
-def test_an_error_is_no_sync(tmp_path: Path, fd: int) -> None:
-    assert make(tmp_path, fd, "ext4", Watch(), -1)(fd) is False
+def test_after_an_error_each_file_is_asked_by_itself(tmp_path: Path, fd: int) -> None:
+    """It may concern files of a later batch, and is told only once."""
+    watch = Watch()
+    made = make(tmp_path, fd, "ext4", watch, -1, 0)
+    assert made(fd) is False
+    watch.now += 2 * PAUSE
+    assert made(fd) is False
 
 
 def test_slow_ones_are_left_out_for_a_while(tmp_path: Path, fd: int) -> None:

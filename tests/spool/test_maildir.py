@@ -50,6 +50,23 @@ def test_rights_are_the_owners_whatever_the_umask(tmp_path: Path, umask: int) ->
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+def test_the_shared_sync_is_asked_by_a_descriptor_older_than_the_files(tmp_path: Path) -> None:
+    """The system tells it only of what could not be written since it was opened."""
+    asked: list[int] = []
+
+    def shared(fd: int) -> bool:
+        asked.append(fd)
+        return False
+
+    spool = MaildirSpool(tmp_path / "queue" / "1", OsFiles(shared))
+    before = {int(name.name) for name in Path("/proc/self/fd").iterdir()}
+    assert spool.commit([receive(spool, "id1"), receive(spool, "id2")]) == [None, None]
+    assert spool.record([Filing(id, ATTEMPT, due=2e9) for id in ("id1", "id2")]) == [None, None]
+    assert len(asked) == 2
+    assert set(asked) <= before
+    spool.close()
+
+
 def test_a_listing_during_a_commit_leaves_its_messages_out(spool: MaildirSpool) -> None:
     """Whoever commits offers them for delivery: found by a listing too they would be sent twice."""
     steps = spool.committing([receive(spool, "id1"), receive(spool, "id2")])

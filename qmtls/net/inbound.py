@@ -189,7 +189,7 @@ class InboundProtocol(Protocol):
         transaction = self.session.transaction
         assert transaction is not None
         if event.address.domain.startswith("[") and not self.peer.local_address:
-            self.peer = replace(self.peer, local_address=self._transport.getHost().host)
+            self.peer = replace(self.peer, local_address=getattr(self._transport.getHost(), "host", ""))
         try:
             decision = decide_recipient(
                 self.snapshot.settings.access, self.peer, transaction.reverse_path, event.address, self.house.is_mailbox

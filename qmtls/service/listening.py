@@ -69,6 +69,12 @@ def listen(reactor: Any, listener: Listener, factory: Factory) -> IListeningPort
             "is another service running there, or is the port below 1024 and the user not root?"
         )
     port: IListeningPort = results[0]
+    if getattr(port, "factory", factory) is not factory:
+        # A PROXY header that nobody reads would give every client the proxy's rights; workers inherit bare sockets.
+        raise CannotServe(
+            f"{listener.origin}: endpoints like {listener.endpoint}, which change what clients say, are not supported "
+            "by this version; use tcp:, tcp6:, unix: or systemd:"
+        )
     _send_at_once(port)
     return port
 

@@ -111,7 +111,8 @@ class Worker:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
 
     def _hosts(self) -> Iterable[str]:
-        return [port.getHost().host for port in self._ports]  # type: ignore[attr-defined]
+        hosts = (port.getHost() for port in self._ports)
+        return [host.host for host in hosts if hasattr(host, "host")]  # a unix socket has none
 
     def _spool(self) -> Spool:
         assert self._own is not None

@@ -75,6 +75,12 @@ def test_what_is_no_endpoint(reactor: Binds, endpoint: str) -> None:
     assert endpoint in str(problem.value) and "\n" not in str(problem.value)
 
 
+def test_an_endpoint_that_changes_what_clients_say(reactor: Binds) -> None:
+    """Behind a proxy each client would have the proxy's address, and so its right to relay."""
+    with pytest.raises(CannotServe, match=r"control/listen:3: endpoints like haproxy:tcp:0"):
+        listen(reactor, Listener("smtp", "haproxy:tcp:0:interface=127.0.0.1", Origin("control/listen", 3)), Factory())
+
+
 def test_an_address_that_is_taken(reactor: Binds) -> None:
     port: Any = listen(reactor, Listener("smtp", "tcp:0:interface=127.0.0.1", Origin("x")), Factory())
     number = port.getHost().port

@@ -236,3 +236,14 @@ def test_the_end_does_not_wait_for_ever(home: Home) -> None:
     home.reactor.pass_time(2, 0.5)
     home.wait(lambda: done)
     assert client.lost is not None
+
+
+def test_a_unix_socket_is_no_address_of_ours(home: Home) -> None:
+    """Asked for with each MX list: it must not be a fault."""
+
+    class Unix(Port):
+        def getHost(self) -> Any:
+            return type("Host", (), {"name": b"/run/qmtls"})
+
+    home.worker.listens(cast(Any, Unix()))
+    assert list(home.worker._hosts()) == ["192.0.2.25"]

@@ -14,6 +14,7 @@ from qmtls.smtp.reply import Reply
 from qmtls.smtp.server import ServerSession
 from qmtls.smtp.trace import received_field
 from qmtls.spool.api import Incoming, Spool
+from qmtls.spool.incoming import gather
 
 REMEMBERED = 64 * 1024  # octets of content kept in memory for the first attempt
 
@@ -68,7 +69,8 @@ class Reception:
             parameters=transaction.parameters,
         )
         self = cls(spool, spool.begin(id, envelope), envelope)
-        by_certificate = relay_by if peer.match is not None and peer.match.rule is not None else ""
+        rule = peer.match.rule if peer.match is not None else None
+        by_certificate = relay_by if rule is not None and relay_by == rule.text else ""
         one = str(recipients[0].address) if len(recipients) == 1 else ""
         self._keep(
             received_field(arrival, by=came.me, id=id, recipients=len(recipients), recipient=one, cert=by_certificate)
@@ -82,7 +84,7 @@ class Reception:
 
     def _keep(self, data: bytes) -> bool:
         if self._pieces is not None:
-            self._pieces.append(data)
+            gather(self._pieces, data)
             if self.size > REMEMBERED:
                 self._pieces = None
         return self.incoming.write(data)

@@ -208,6 +208,16 @@ def test_a_client_certificate(make_site: MakeSite, case: str, newest: int) -> No
         assert client.say("RCPT TO:<r@there.example>").startswith("250")
 
 
+def test_the_trace_names_a_certificate_only_if_it_opened_the_relay(make_site: MakeSite) -> None:
+    site = make_site({**with_tls(), "relaynetworks": "192.0.2.0/24\n"})
+    client = site.client()
+    client.start_tls(certs.context(good()))
+    assert gateway(client).startswith("250")
+    assert client.say("DATA", "x", ".")
+    assert site.offered[0].envelope.arrival.identity == "192.0.2.0/24"
+    assert b"(cert" not in site.content(site.stored[0])
+
+
 def test_without_tls_the_refusal_speaks_of_no_certificate(make_site: MakeSite) -> None:
     assert gateway(make_site(with_tls()).client()) == NO
 

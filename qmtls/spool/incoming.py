@@ -16,6 +16,14 @@ from qmtls.spool.files import Files, trouble
 from qmtls.spool.record import SIZE_OFFSET, UNFINISHED, encode_envelope, encode_size
 
 FLUSH_AT = 256 * 1024  # octets in memory per message being received
+MANY_PARTS = 1000  # pieces kept apart: a client that sends two octets at a time costs fifty for each piece
+
+
+def gather(parts: list[bytes], data: bytes) -> None:
+    """Adds a piece to those that are there, without letting them become very many."""
+    parts.append(data)
+    if len(parts) > MANY_PARTS:
+        parts[:] = [b"".join(parts)]
 
 
 class MaildirIncoming:
@@ -49,7 +57,7 @@ class MaildirIncoming:
         self._unwanted = False
 
     def write(self, data: bytes) -> bool:
-        self._parts.append(data)
+        gather(self._parts, data)
         self.size += len(data)
         self._gathered += len(data)
         return self._gathered >= FLUSH_AT

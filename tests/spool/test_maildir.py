@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,20 @@ def test_the_shared_sync_is_asked_by_a_descriptor_older_than_the_files(tmp_path:
     assert len(asked) == 2
     assert set(asked) <= before
     spool.close()
+
+
+def test_content_in_tiny_pieces_costs_little_more_than_its_octets(spool: MaildirSpool) -> None:
+    incoming = spool.begin("id1", ENVELOPE)
+    octets_of = bytes(range(200, 203))
+    count = FLUSH_AT // len(octets_of) - 1
+    tracemalloc.start()
+    for n in range(count):
+        assert not incoming.write(octets_of[:2] + bytes([n & 127]))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2 * FLUSH_AT
+    assert spool.commit([incoming]) == [None]
+    assert octets(spool, "id1") == b"".join(octets_of[:2] + bytes([n & 127]) for n in range(count))
 
 
 def test_a_listing_during_a_commit_leaves_its_messages_out(spool: MaildirSpool) -> None:

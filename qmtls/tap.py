@@ -71,15 +71,15 @@ class Options(usage.Options):
         self.endpoints.append(("smtp", endpoint))
 
     def opt_smtps(self, endpoint: str) -> None:
-        """Listen for SMTP over TLS from the first byte. May be repeated."""
+        """Listen for SMTP over TLS from the first byte. Not in this version."""
         self.endpoints.append(("smtps", endpoint))
 
     def opt_submission(self, endpoint: str) -> None:
-        """Listen for submission by known clients only. May be repeated."""
+        """Listen for submission by known clients only. Not in this version."""
         self.endpoints.append(("submission", endpoint))
 
     def opt_admin(self, endpoint: str) -> None:
-        """Listen for the dashboard and metrics. May be repeated."""
+        """Listen for the dashboard and metrics. Not in this version."""
         self.endpoints.append(("admin", endpoint))
 
     def postOptions(self) -> None:

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from qmtls.cli.output import DONE, FINDINGS, CommandError, Row, clean, emit
 from qmtls.cli.pem import certificates_in, keys_in, public_octets, read
+from qmtls.tls.names import shown_dn
 from qmtls.tls.pin import certificate_digest, is_ca, key_pin_text
 
 
@@ -46,8 +47,8 @@ def _row(certificate: x509.Certificate, now: datetime) -> Row:
     fingerprint = "sha256:" + certificate_digest(certificate).hex()
     key = key_pin_text(certificate)
     return {
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
+        "subject": shown_dn(certificate.subject),
+        "issuer": shown_dn(certificate.issuer),
         "serial": f"{certificate.serial_number:x}",
         "hosts": hosts,
         "emails": emails,

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from qmtls.cli.home import Home
 from qmtls.cli.output import DONE, FINDINGS, Row, clean, emit
+from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, add_json
 from qmtls.control.compile import compile_control
 from qmtls.control.describe import Finding, FindingLevel, describe
 from qmtls.control.settings import ControlError, Settings
+from qmtls.net.contexts import ContextError, check_contexts
+from qmtls.service.listening import CannotServe, read_endpoint, wanted
+from qmtls.tls.policy import Origin
 
 
 def add(commands: Commands) -> None:
@@ -35,16 +41,43 @@ def run(args: argparse.Namespace) -> int:
     control: Path = args.control or home.control
     compiled: Settings | ControlError
     try:
-        # Another directory is not this home's: its mailboxes are not looked at.
-        compiled = compile_control(control, home=None if args.control else home.root)
+        # Another directory is not this home's: neither its mailboxes nor its owner count.
+        with nullcontext() if args.control else as_owner_of(home.queue):
+            compiled = compile_control(control, home=None if args.control else home.root)
     except ControlError as problems:
         compiled = problems
     findings = describe(compiled, time.time())
+    refused = isinstance(compiled, ControlError)
+    if isinstance(compiled, Settings):
+        beyond = [*_contexts(compiled), *_listeners(compiled)]
+        refused = bool(beyond)
+        findings = beyond + findings
     emit(map(_row, findings), args.json, _text)
     errors = sum(finding.level is FindingLevel.ERROR for finding in findings)
     if not args.json:
-        print(f"{control}: {_verdict(errors, isinstance(compiled, ControlError))}")
+        print(f"{control}: {_verdict(errors, refused)}")
     return FINDINGS if errors else DONE
+
+
+def _contexts(settings: Settings) -> Iterator[Finding]:
+    """What only OpenSSL can say."""
+    try:
+        check_contexts(settings)
+    except ContextError as problem:
+        file, _, text = str(problem).partition(": ")
+        yield Finding(FindingLevel.ERROR, Origin(file), text)
+
+
+def _listeners(settings: Settings) -> Iterator[Finding]:
+    """What only the service can say of `listen`; systemd's sockets are there in the service alone."""
+    for listener in settings.listeners:
+        try:
+            wanted((), (listener,))
+            if not listener.endpoint.startswith("systemd:"):
+                read_endpoint(None, listener)
+        except CannotServe as problem:
+            text = str(problem).removeprefix(f"{listener.origin}: ")
+            yield Finding(FindingLevel.ERROR, listener.origin, text)
 
 
 def _verdict(errors: int, refused: bool) -> str:

@@ -14,7 +14,7 @@ from enum import Enum
 from cryptography import x509
 
 from qmtls.control.settings import ControlError, Credential, Problem, Settings
-from qmtls.tls.names import shown_names
+from qmtls.tls.names import shown_dn, shown_names
 from qmtls.tls.pin import is_ca, key_pin_text
 from qmtls.tls.policy import Origin, PinFile, PolicyLine
 
@@ -88,15 +88,17 @@ def _client_trust(settings: Settings, now: datetime) -> Iterator[Finding]:
     for crl in trust.crls or ():
         end = crl.next_update_utc
         if end is not None and end <= now:
-            text = f"the revocation list of {_name(crl.issuer)} ended {end:%Y-%m-%d}: its clients get nothing; renew it"
+            text = (
+                f"the revocation list of {shown_dn(crl.issuer)} ended {end:%Y-%m-%d}: its clients get nothing; renew it"
+            )
             yield Finding(FindingLevel.ERROR, origin, text)
         elif end is not None and end <= now + AHEAD:
-            text = f"the revocation list of {_name(crl.issuer)} ends {end:%Y-%m-%d}; renew it before"
+            text = f"the revocation list of {shown_dn(crl.issuer)} ends {end:%Y-%m-%d}; renew it before"
             yield Finding(FindingLevel.WARNING, origin, text)
     listed = {crl.issuer for crl in trust.crls or ()}
     for authority in trust.authorities if trust.crls is not None else ():
         if is_ca(authority) and authority.subject not in listed:
-            text = f"has no revocation list of {_name(authority.subject)}: its clients get nothing; add the list"
+            text = f"has no revocation list of {shown_dn(authority.subject)}: its clients get nothing; add the list"
             yield Finding(FindingLevel.ERROR, origin, text)
 
 
@@ -125,7 +127,7 @@ def _anchors(pin: PinFile) -> str:
     ends = min(certificate.not_valid_after_utc for certificate in pin.certificates)
     count = len(pin.certificates)
     what = "a CA" if count == 1 else f"{count} CAs"
-    name = _name(pin.certificates[0].subject)
+    name = shown_dn(pin.certificates[0].subject)
     names = f"{name}, …" if count > 1 else name
     return f"trusts {what} for {pin.name} ({names}), until {ends:%Y-%m-%d}, or one of these very keys"
 
@@ -147,7 +149,7 @@ def _policy_line(line: PolicyLine, now: datetime) -> Iterator[Finding]:
 
 def _expiry(origin: Origin, certificates: Iterable[x509.Certificate], now: datetime) -> Iterator[Finding]:
     for certificate in certificates:
-        name = _name(certificate.subject)
+        name = shown_dn(certificate.subject)
         if certificate.not_valid_after_utc <= now:
             text = f"the certificate {name} expired {_day(certificate)}; renew it"
             yield Finding(FindingLevel.ERROR, origin, text)
@@ -161,12 +163,3 @@ def _expiry(origin: Origin, certificates: Iterable[x509.Certificate], now: datet
 
 def _day(certificate: x509.Certificate) -> str:
     return f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-
-
-def _name(name: x509.Name) -> str:
-    """A distinguished name for people: printable, in one line."""
-    try:
-        text = name.rfc4514_string()
-    except ValueError:
-        return "(a name that cannot be read)"
-    return "".join(c if c.isprintable() else "?" for c in text) or "(no name)"

@@ -10,7 +10,7 @@ from typing import Any
 import ifaddr
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -47,18 +47,24 @@ def wanted(options: Iterable[tuple[str, str]], configured: tuple[Listener, ...])
     return chosen
 
 
-def listen(reactor: Any, listener: Listener, factory: Factory) -> IListeningPort:
-    """The bound port. CannotServe with file and line if the endpoint is wrong or the address taken."""
+def read_endpoint(reactor: Any, listener: Listener) -> IStreamServerEndpoint:
+    """What to listen on. CannotServe with file and line if it is none. `reactor` is used by the endpoint only."""
     text = listener.endpoint
     if text.split(":", 1)[0] in ("tcp", "tcp6") and "backlog=" not in text:
         text += f":backlog={BACKLOG}"
-    results: list[Any] = []
     try:
-        serverFromString(reactor, text).listen(factory).addBoth(results.append)
-    except (ValueError, TypeError, KeyError) as problem:
+        found: IStreamServerEndpoint = serverFromString(reactor, text)
+    except (ValueError, TypeError, LookupError) as problem:
         raise CannotServe(
             f'{listener.origin}: "{listener.endpoint}" is no server endpoint ({problem}); write for example tcp:25'
         ) from problem
+    return found
+
+
+def listen(reactor: Any, listener: Listener, factory: Factory) -> IListeningPort:
+    """The bound port. CannotServe with file and line if the endpoint is wrong or the address taken."""
+    results: list[Any] = []
+    read_endpoint(reactor, listener).listen(factory).addBoth(results.append)
     if not results:
         raise CannotServe(f'{listener.origin}: the endpoint "{listener.endpoint}" does not listen at once')
     if isinstance(results[0], Failure):

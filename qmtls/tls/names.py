@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 import idna
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 from service_identity.cryptography import (
     extract_patterns,
     verify_certificate_hostname,
@@ -97,3 +98,12 @@ def shown_names(cert: x509.Certificate) -> str:
         return "no usable name"
     more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
     return ", ".join(names[:MAX_SHOWN]) + more
+
+
+def shown_dn(name: x509.Name) -> str:
+    """A distinguished name for people: printable, in one line, with the names of attributes that OpenSSL shows."""
+    try:
+        text = name.rfc4514_string({NameOID.EMAIL_ADDRESS: "emailAddress"})
+    except ValueError:
+        return "(a name that cannot be read)"
+    return "".join(c if c.isprintable() else "?" for c in text) or "(no name)"

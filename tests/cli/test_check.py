@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Cli
 
 
@@ -23,6 +25,30 @@ def test_a_problem_has_its_place(cli: Cli, home: Path) -> None:
     rows = cli("check", "--json").rows
     assert [(row["level"], row["line"]) for row in rows] == [("error", 2)]
     assert str(rows[0]["file"]).endswith("listen")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("listen", "smtp tcp:26\nsmtps tcp:465\n", "listen:2: the role smtps is not supported by this version"),
+        ("listen", "smtp tcp:smtp\n", 'listen:1: "tcp:smtp" is no server endpoint'),
+        ("listen", "smtp tcp:26 tcp:27\n", 'listen:1: "tcp:26 tcp:27" is no server endpoint'),
+        ("tlsserverciphers", "NONSENSE\n", "tlsserverciphers: OpenSSL knows no such cipher list"),
+        ("tlsclientciphers", "NONSENSE\n", "OpenSSL knows no such cipher list"),
+    ],
+)
+def test_what_only_the_service_would_find(cli: Cli, home: Path, file: str, text: str, said: str) -> None:
+    (home / "control" / file).write_text(text)
+    result = cli("check")
+    assert result.status == 1
+    assert said in result.out
+    assert "1 error; the service does not start" in result.out
+    assert not cli("check", "--json").err
+
+
+def test_sockets_of_systemd_are_for_the_service_to_check(cli: Cli, home: Path) -> None:
+    (home / "control/listen").write_text("smtp systemd:domain=INET:index=0\n")
+    assert cli("check").status == 0
 
 
 def test_an_unusable_pin_fails_the_check(cli: Cli, home: Path) -> None:

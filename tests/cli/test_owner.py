@@ -44,6 +44,14 @@ def test_everything_that_root_makes_is_the_owners(cli: Cli, theirs: Path) -> Non
     assert os.getegid() == 0
 
 
+def test_a_check_sees_what_the_owner_sees(cli: Cli, theirs: Path) -> None:
+    assert cli("--home", theirs, "check").status == 0
+    os.chown(theirs / "control/servercert.pem", 0, 0)
+    result = cli("--home", theirs, "check")
+    assert result.status == 1
+    assert "control/servercert.pem: cannot be opened (Permission denied)" in result.out
+
+
 def test_what_is_missing_belongs_to_the_owner_of_what_is_above(theirs: Path) -> None:
     with as_owner_of(theirs / "a/b/c"):
         assert (os.geteuid(), os.getegid()) == (NOBODY.pw_uid, NOBODY.pw_gid)

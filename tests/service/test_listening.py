@@ -67,7 +67,9 @@ def test_a_socket(reactor: Binds) -> None:
     assert reactor.ports[1][1] == 7
 
 
-@pytest.mark.parametrize("endpoint", ["nonsense", "tcp:port", "tcp", "", "tcp:25:interface"])
+@pytest.mark.parametrize(
+    "endpoint", ["nonsense", "tcp:port", "tcp", "", "tcp:25:interface", "systemd:domain=INET:index=9"]
+)
 def test_what_is_no_endpoint(reactor: Binds, endpoint: str) -> None:
     with pytest.raises(CannotServe) as problem:
         listen(reactor, Listener("smtp", endpoint, Origin("control/listen", 3)), Factory())

@@ -4,10 +4,11 @@ from ipaddress import ip_address
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmtls.tls.names import canonical, is_host_name, is_ip, name_matches, shown_names
+from qmtls.tls.names import canonical, is_host_name, is_ip, name_matches, shown_dn, shown_names
 from tests.tls.pki import certificate, host, san_entries
 
 NO_SAN = certificate("mx.example.org")
@@ -94,3 +95,14 @@ def test_names_are_shown_few_and_plain() -> None:
     assert shown_names(NO_SAN) == "no usable name"
     assert shown_names(certificate("x", san_der=san_entries(0x82, b"a\n\x1b[2J"))) == "no usable name"
     assert shown_names(IP) == "192.0.2.1, 2001:db8::1"
+
+
+def test_a_distinguished_name_for_people() -> None:
+    def name(*pairs: tuple[x509.ObjectIdentifier, str]) -> x509.Name:
+        return x509.Name([x509.NameAttribute(oid, text) for oid, text in pairs])
+
+    assert shown_dn(name((NameOID.COMMON_NAME, "Joe"), (NameOID.EMAIL_ADDRESS, "joe@a.test"))) == (
+        "emailAddress=joe@a.test,CN=Joe"
+    )
+    assert shown_dn(name((NameOID.COMMON_NAME, "a\x1b[2Jb\nc"))) == "CN=a?[2Jb?c"
+    assert shown_dn(name()) == "(no name)"

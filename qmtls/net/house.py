@@ -42,7 +42,8 @@ class Connection(Protocol):
 class House:
     """What all inbound connections of a worker share."""
 
-    clock: Any
+    clock: Any  # for how long things take
+    now: Callable[[], float]  # the time of day, Unix seconds
     current: Callable[[], Snapshot]
     spool: Callable[[], Spool]
     committer: Committer

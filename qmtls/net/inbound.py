@@ -216,7 +216,7 @@ class InboundProtocol(Protocol):
         recipients = self.session.recipients
         if self._stored_as:
             recipients = tuple(replace(r, address=self._stored_as.get(r.address, r.address)) for r in recipients)
-        came = Came(self.peer, self._relay_by, house.clock.seconds(), self.snapshot.settings.me)
+        came = Came(self.peer, self._relay_by, house.now(), self.snapshot.settings.me)
         self.reception = Reception.begin(house.spool(), house.next_id(), self.session, recipients, came)
         self._forget_transaction()
         self._allow(CONTENT_GRACE)

@@ -1,8 +1,11 @@
-"""The epoll reactor without its logging context.
+"""The epoll reactor without its logging context, and with a clock that nobody sets.
 
 Twisted runs every event of every descriptor in a logging context of its own: five calls in Python around each read,
 a tenth of all that a message costs. Our log lines name what they are about themselves, so this reactor calls
 `doRead` straight away. What is not a plain read takes the usual way.
+
+Twisted's timers go by the time of day: set back by an hour, it would stop every one of them for an hour, and with them
+retries, reloads and time limits. Here `seconds` only measures; who wants to know the time of day asks for it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import errno
 import sys
 from select import EPOLLIN
+from time import monotonic
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
@@ -19,6 +23,8 @@ from twisted.python import log
 
 class LeanReactor(EPollReactor):
     """Promises what EPollReactor does: an exception in a protocol is logged and ends its connection only."""
+
+    seconds = staticmethod(monotonic)
 
     def doPoll(self, timeout: float | None) -> None:
         selectables = self._selectables

@@ -37,7 +37,8 @@ log = Logger()
 class Registrar:
     """Ends attempts. `offer` takes a failure report as a new message, `waits` a message and its next time."""
 
-    clock: Any
+    clock: Any  # for how long things take
+    now: Callable[[], float]  # the time of day, Unix seconds
     committer: Committer
     ids: Ids
     settings: Callable[[], Settings]
@@ -61,10 +62,10 @@ class Registrar:
     def _broke(self, failure: Failure, attempt: Attempt) -> None:
         """A fault of ours: nothing was filed, so the message is as it was."""
         log.failure("filing {id}", failure=failure, id=attempt.id)
-        self.waits(attempt, self.clock.seconds() + REFILE_SECONDS)
+        self.waits(attempt, self.now() + REFILE_SECONDS)
 
     async def _file(self, attempt: Attempt) -> None:
-        now = self.clock.seconds()
+        now = self.now()
         settings = self.settings()
         if expired(attempt.arrived, now, settings.queue_lifetime):
             attempt.outcomes = {i: _last(o) for i, o in attempt.outcomes.items()}
@@ -140,7 +141,7 @@ class Registrar:
     def _log(self, attempt: Attempt, index: int, outcome: Outcome) -> None:
         envelope = attempt.envelope
         to = str(envelope.recipients[index].address) if envelope is not None else f"#{index}"
-        delay = self.clock.seconds() - attempt.arrived
+        delay = self.now() - attempt.arrived
         host = f' host="{outcome.host}"' if outcome.host else ""
         tls = f' tls="{outcome.tls}"' if outcome.tls else ""
         status = f" status={outcome.status}" if outcome.status else ""

@@ -51,13 +51,19 @@ class _Route:
 
 
 class Relayer:
-    """`spools` are the bins of this worker, by name; `registrar` and `local` are set by the assembly."""
+    """`spools` are the bins of this worker, by name; `registrar` and `local` are set by the assembly.
+
+    `clock` is for timers, `now` tells the time of day by which messages are due: the one may be set, the other not.
+    """
 
     registrar: Registrar
     local: LocalDelivery
 
-    def __init__(self, clock: Any, committer: Committer, shop: Workshop, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, clock: Any, now: Callable[[], float], committer: Committer, shop: Workshop, say: Callable[[str], None]
+    ) -> None:
         self._clock = clock
+        self._now = now
         self._committer = committer
         self._shop = shop
         self._say = say
@@ -128,18 +134,19 @@ class Relayer:
         due = self._waiting.next_due()
         if due is None or self._loading or self._stopping:
             return
-        now = self._clock.seconds()
-        delay = max(0.0, due - now)
+        delay = max(0.0, due - self._now())
         self._held_back = delay == 0.0 and len(self._active) > CROWD
         if self._held_back:
             delay = SLOW_PACE
         if self._timer is None or not self._timer.active():
             self._timer = self._clock.callLater(delay, self._take_due)
-        elif self._timer.getTime() > now + delay:  # never later: who asks often would put it off for ever
+        elif (
+            self._timer.getTime() > self._clock.seconds() + delay
+        ):  # never later: who asks often would put it off for ever
             self._timer.reset(delay)
 
     def _take_due(self) -> None:
-        keys = self._waiting.take(self._clock.seconds(), BATCH)
+        keys = self._waiting.take(self._now(), BATCH)
         if not keys:
             self._schedule()
             return
@@ -175,7 +182,7 @@ class Relayer:
                     self._say(f"left alone bin={key[0]} file={key[1]} reason={attempt}")
                 case _:
                     self._say(f"queue trouble id={key[1]} error={attempt}")
-                    self._waiting.add(key, self._clock.seconds() + TROUBLE_SECONDS)
+                    self._waiting.add(key, self._now() + TROUBLE_SECONDS)
 
     # ------------------------------------------------------------ attempts
 

@@ -7,6 +7,7 @@ for 30 seconds, and leaves the rest to the next start: it is all on the disk.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -71,8 +72,16 @@ class InboundFactory(Factory):
 class Worker:
     """`start` takes the bins; `factory()` is for the listening sockets."""
 
-    def __init__(self, reactor: Any, places: Places, first: Snapshot, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        places: Places,
+        first: Snapshot,
+        say: Callable[[str], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._reactor = reactor
+        self._now = now
         self._say = say
         self._ports: list[IListeningPort] = []
         self.committer = Committer(reactor.callFromThread)
@@ -87,9 +96,10 @@ class Worker:
         self._resolver = Resolver(reactor, settings().dns_servers)
         dialer = Dialer(reactor, self._resolver, self._off_reactor, own_addresses(self._hosts), say)
         shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say)
-        self.relayer = relayer = Relayer(reactor, self.committer, shop, say)
+        self.relayer = relayer = Relayer(reactor, now, self.committer, shop, say)
         relayer.registrar = Registrar(
             reactor,
+            now,
             self.committer,
             self._ids,
             settings,
@@ -122,6 +132,7 @@ class Worker:
         return InboundFactory(
             House(
                 clock=self._reactor,
+                now=self._now,
                 current=self.live.current,
                 spool=self._spool,
                 committer=self.committer,

@@ -51,6 +51,7 @@ class Site:
         self.connections: set[InboundProtocol] = set()
         self.house = House(
             clock=self.reactor,
+            now=self.reactor.seconds,
             current=lambda: self.snapshot,
             spool=lambda: self.spool,
             committer=self.desk,  # type: ignore[arg-type]

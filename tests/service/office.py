@@ -41,6 +41,7 @@ class Office:
         self.path = path
         self.reactor = Reactor()
         self.reactor.rightNow = START
+        self.clock_set_by = 0.0  # seconds: what somebody does to the clock of the host
         self.desk = Desk()
         self.names = Names()
         self.log: list[str] = []
@@ -49,9 +50,10 @@ class Office:
         self.load(files or {})
         dialer = Dialer(self.reactor, self.names, off_reactor, frozenset, self.log.append)  # type: ignore[arg-type]
         shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append)
-        self.relayer = relayer = Relayer(self.reactor, self.desk, shop, self.log.append)  # type: ignore[arg-type]
+        self.relayer = relayer = Relayer(self.reactor, self.now, self.desk, shop, self.log.append)  # type: ignore[arg-type]
         relayer.registrar = Registrar(
             self.reactor,
+            self.now,
             self.desk,  # type: ignore[arg-type]
             self.ids,
             lambda: self.snapshot.settings,
@@ -65,6 +67,10 @@ class Office:
         mail.mkdir(exist_ok=True)
         relayer.local = LocalDelivery(Mailboxes(mail), off_reactor, lambda: self.snapshot.settings.concurrency_local)
         relayer.adopt(self.spool)
+
+    def now(self) -> float:
+        """The time of day."""
+        return self.reactor.seconds() + self.clock_set_by
 
     def load(self, files: Files) -> None:
         """New settings, as a reload brings them."""
@@ -101,7 +107,7 @@ class Office:
         envelope = Envelope(
             reverse_path=address(sender) if sender else None,
             recipients=tuple(Recipient(address(r)) for r in recipients),
-            arrival=Arrival(self.reactor.seconds(), "192.0.2.200"),
+            arrival=Arrival(self.now(), "192.0.2.200"),
             **more,
         )
         id = self.ids.next()
@@ -125,7 +131,7 @@ class Office:
     def due(self, id: str) -> float:
         """Seconds from now."""
         (found,) = [w.due for w in self.spool.scan() if w.id == id]
-        return found - self.reactor.seconds()
+        return found - self.now()
 
     def history(self, id: str) -> tuple[Entry, ...]:
         return self.spool.history(id)

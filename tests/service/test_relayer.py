@@ -390,3 +390,20 @@ def test_a_batch_that_arrives_after_the_end(office: Office, failures: list[LogEv
     assert not host.visits
     assert len(office.ids_stored) == 1
     assert not failures
+
+
+def test_a_clock_that_is_set_back_delays_nothing_new(office: Office) -> None:
+    """What waits is due by the time of day; what is to be done now is done now."""
+    host = office.host("mx.a.example", Host(replies={"RCPT": "451 later"}))
+    id = office.post("x@a.example")
+    office.run()
+    due = office.due(id)
+    office.clock_set_by = -86_400.0
+    host.replies.clear()
+    office.post("y@a.example")
+    office.run()
+    assert taken(host) == ["y@a.example"]
+    office.clock_set_by = +86_400.0
+    office.relayer.rescan(office.spool)  # as every minute
+    office.pass_time(1)
+    assert taken(host) == ["x@a.example", "y@a.example"], f"it was due in {due} s"

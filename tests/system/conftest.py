@@ -6,6 +6,7 @@ The log of each service that a test (or its module) started is shown when the te
 from __future__ import annotations
 
 import ssl
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         houses = [house for node in item.listchain() for house in node.stash.get(HOUSES, [])]
         report.sections += [(f"log of {house.me}", house.report()) for house in houses]
     return report  # type: ignore[return-value]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Foreign servers, and ours without its privileges, reach their files as users of their own. pytest's directories
+    are its user's alone, and it sees to that again whenever another session of it starts."""
+    with tempfile.TemporaryDirectory(prefix="qmtls-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o711)
+        yield directory
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ class Load:
     acknowledged: set[int] = field(default_factory=set)
     refused: list[bytes] = field(default_factory=list)
     broken: int = 0
-    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -98,7 +98,7 @@ class Load:
         _reply(replies)
         head = b"MAIL FROM:<ann@a.test>\r\nRCPT TO:<" + self.recipient + b">\r\nDATA\r\n"
         while not self._stop.is_set():
-            number = next(self._numbers)
+            number = next(self.numbers)
             connection.sendall(head)
             answers = [_reply(replies) for _ in range(3)]
             if not answers[2].startswith(b"354"):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +26,7 @@ DISK_FULL = reply(452, "4.3.1", "out of disk space, try again later")
 DISK_TROUBLE = reply(451, "4.3.0", "the queue cannot be written now, try again later")
 MAILBOX_TROUBLE = reply(451, "4.2.0", "the mailbox cannot be looked at now, try again later")
 OUR_TROUBLE = reply(421, "4.3.0", "trouble on our side, try again later")
+TOO_MANY = reply(421, "4.3.2", "too many connections, try again later")
 SHUTTING_DOWN = reply(421, "4.3.2", "the service is shutting down, try again later")
 
 
@@ -36,6 +38,15 @@ class Connection(Protocol):
 
     def cut_off(self) -> None:
         """Ends it now."""
+
+
+class TurnedAway(TwistedProtocol):
+    """A connection too many is told so."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(TOO_MANY.encode())
+        self.transport.loseConnection()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ take a few connections and refuse more. The last lane that finds out settles all
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,6 +21,7 @@ from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.net.outbound import Unreachable
 from qmtls.service.attempt import Task
+from qmtls.service.budget import Budget
 from qmtls.service.lane import Lane, Workshop
 
 IDLE_SECONDS = 3.0  # how long a channel is kept for the next message
@@ -30,30 +29,6 @@ ENOUGH_SECONDS = 30.0  # no lanes beside those that are there, after one found n
 REMEMBERED_TASKS = 200  # tasks in line that keep envelope and content in memory; the rest is read again
 
 log = Logger()
-
-
-@dataclass(slots=True)
-class Budget:
-    """The lanes that one next hop may have, over all its destinations."""
-
-    limit: Callable[[], int]
-    used: int = 0
-    waiting: deque[Destination] = field(default_factory=deque)
-
-    def take(self, destination: Destination) -> bool:
-        """One lane for `destination`, or a place in the line."""
-        if self.used < self.limit():
-            self.used += 1
-            return True
-        if destination not in self.waiting:
-            self.waiting.append(destination)
-        return False
-
-    def give_back(self) -> None:
-        self.used -= 1
-        # Some in the line have been served by their own lanes meanwhile: those do not take it.
-        while self.waiting and self.used < self.limit():
-            self.waiting.popleft().wake()
 
 
 class Destination:
@@ -114,7 +89,7 @@ class Destination:
         try:
             while True:
                 if not self._queue:
-                    if self.budget.waiting or not lane.usable or not await self._rest(lane):
+                    if self.budget.crowded or not lane.usable or not await self._rest(lane):
                         return
                     continue
                 if not await self._serve(lane, self._queue.popleft()):

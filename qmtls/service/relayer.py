@@ -21,7 +21,8 @@ from qmtls.net.outbound import Target, policy_for
 from qmtls.net.reception import Reception
 from qmtls.net.snapshot import Snapshot
 from qmtls.service.attempt import Attempt, Key, Task
-from qmtls.service.destination import Budget, Destination
+from qmtls.service.budget import Budget, Lanes
+from qmtls.service.destination import Destination
 from qmtls.service.filing import Registrar
 from qmtls.service.lane import Workshop
 from qmtls.service.local import LocalDelivery
@@ -68,6 +69,7 @@ class Relayer:
         self._shop = shop
         self._say = say
         self.spools: dict[str, Spool] = {}
+        self.lanes = Lanes()
         self._waiting: DueList[Key] = DueList()
         self._active: dict[Key, Attempt] = {}
         self._leaving: set[Key] = set()  # finished, but their files may still be there
@@ -282,11 +284,14 @@ class Relayer:
             group = (next_hop.domain, 0)
         budget = self._budgets.get(group)
         if budget is None:
-            budget = self._budgets[group] = Budget(lambda: self._shop.current().settings.concurrency_remote)
+            budget = self._budgets[group] = Budget(self._connections, self.lanes)
         destination = self._destinations.get(route)
         if destination is None:
             destination = self._destinations[route] = Destination(next_hop, budget, self._shop)
         return destination
+
+    def _connections(self) -> int:
+        return self._shop.current().settings.concurrency_remote
 
     # ------------------------------------------------------------ orders
 

@@ -13,17 +13,18 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from qmtls.net.bins import Bins
 from qmtls.net.commit import Committer
-from qmtls.net.house import Connection, House
+from qmtls.net.house import Connection, House, TurnedAway
 from qmtls.net.ids import Ids
 from qmtls.net.inbound import InboundProtocol
 from qmtls.net.mailboxes import Mailboxes
+from qmtls.net.openfiles import for_clients, for_lanes, raise_limit
 from qmtls.net.outbound import Dialer
 from qmtls.net.resolver import Resolver
 from qmtls.net.snapshot import Snapshot
@@ -42,6 +43,8 @@ ADOPT_SECONDS = 5.0  # bins without an owner
 RESCAN_SECONDS = 60.0  # everything, for what no poke announced
 DRAIN_SECONDS = 30.0  # for what is in flight at TERM
 
+CROWD_SECONDS = 60.0  # between two lines of the log about clients that are turned away
+
 log = Logger()
 
 
@@ -58,15 +61,23 @@ def _guarded(work: Callable[[], None]) -> Callable[[], None]:
 
 
 class InboundFactory(Factory):
-    """Makes the protocol of each accepted connection."""
+    """Makes the protocol of each accepted connection, of `most` at a time."""
 
     noisy = False
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, most: int) -> None:
         self._house = house
+        self._most = most
+        self._told_at = -CROWD_SECONDS
 
-    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol:
-        return InboundProtocol(self._house, getattr(addr, "host", ""))
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        if len(self._house.connections) < self._most:
+            return InboundProtocol(self._house, getattr(addr, "host", ""))
+        now = self._house.clock.seconds()
+        if now - self._told_at >= CROWD_SECONDS:
+            self._told_at = now
+            self._house.say(f"too many connections: {self._most} at a time, as the limit of open files permits")
+        return TurnedAway()
 
 
 class Worker:
@@ -97,6 +108,8 @@ class Worker:
         dialer = Dialer(reactor, self._resolver, self._off_reactor, own_addresses(self._hosts), say)
         shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say)
         self.relayer = relayer = Relayer(reactor, now, self.committer, shop, say)
+        self._files = raise_limit()
+        relayer.lanes.limit = for_lanes(self._files)
         relayer.registrar = Registrar(
             reactor,
             now,
@@ -141,7 +154,8 @@ class Worker:
                 accepted=self.relayer.accepted,
                 say=self._say,
                 connections=self._connections,
-            )
+            ),
+            for_clients(self._files),
         )
 
     def listens(self, port: IListeningPort) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from qmtls.delivery.plan import NextHop
-from qmtls.service.destination import REMEMBERED_TASKS, Budget
+from qmtls.service.budget import Budget
+from qmtls.service.destination import REMEMBERED_TASKS
 from tests.net import certs, wire
 from tests.net.hosts import HANG, Host, Visit
 from tests.net.house import Files
@@ -127,7 +128,7 @@ class _Waits:
         self.budget, self.work, self.lanes = budget, work, 0
 
     def wake(self) -> None:
-        while self.work and self.budget.take(self):  # type: ignore[arg-type]
+        while self.work and self.budget.take(self):
             self.work -= 1
             self.lanes += 1
 

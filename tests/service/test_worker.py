@@ -249,3 +249,16 @@ def test_a_unix_socket_is_no_address_of_ours(home: Home) -> None:
 
     home.worker.listens(cast(Any, Unix()))
     assert list(home.worker._hosts()) == ["192.0.2.25"]
+
+
+def test_a_client_too_many_is_told_so(home: Home) -> None:
+    home.factory._most = 2
+    first, _ = home.client(), home.client()
+    late = home.client()
+    assert late.replies == ["421 4.3.2 too many connections, try again later"]
+    assert late.lost is not None
+    home.client()
+    assert len([line for line in home.log if line.startswith("too many connections: 2")]) == 1, "the log is no place"
+    first.say("QUIT")
+    home.reactor.run()
+    assert home.client().replies[-1].startswith("220")

@@ -1,0 +1,109 @@
+"""Lanes for each next hop and in all: hosts that hang hold their own, and some are always left for the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qmtls.service.budget import TRIES, Budget, Lanes
+from tests.net.hosts import HANG, Host
+from tests.service.office import Office
+
+
+class Hop:
+    """A next hop with `work` for as many lanes."""
+
+    def __init__(self, lanes: Lanes, work: int, limit: int = 20) -> None:
+        self.budget = Budget(lambda: limit, lanes)
+        self.work = work
+        self.lanes = 0
+
+    def wake(self) -> None:
+        while self.work and self.budget.take(self):
+            self.work -= 1
+            self.lanes += 1
+
+    def end(self) -> None:
+        """One of its lanes ends."""
+        self.lanes -= 1
+        self.budget.give_back()
+
+
+def test_few_next_hops_never_hold_all_lanes() -> None:
+    lanes = Lanes(limit=100)
+    hanging = [Hop(lanes, 50) for _ in range(10)]
+    for hop in hanging:
+        hop.wake()
+    assert [hop.lanes for hop in hanging] == [20, 20, 10] + [1] * 7
+    late = Hop(lanes, 1)
+    late.wake()
+    assert late.lanes == 1
+
+
+def test_what_ends_goes_to_those_who_wait() -> None:
+    lanes = Lanes(limit=4)
+    hops = [Hop(lanes, 2) for _ in range(6)]
+    for hop in hops:
+        hop.wake()
+    assert [hop.lanes for hop in hops] == [2, 1, 1, 0, 0, 0]
+    assert all(hop.budget.crowded for hop in hops)
+    hops[0].end()
+    assert [hop.lanes for hop in hops] == [1, 1, 1, 1, 0, 0]
+
+
+def test_who_waits_behind_many_that_need_no_lane_any_more_is_reached() -> None:
+    lanes = Lanes(limit=2)
+    holders = [Hop(lanes, 1), Hop(lanes, 1)]
+    others = [Hop(lanes, 1) for _ in range(5 * TRIES)]
+    for hop in (*holders, *others):
+        hop.wake()
+    for hop in others[:-1]:
+        hop.work = 0  # lanes of their own did it
+    for hop in holders:
+        hop.end()
+    assert others[-1].lanes == 1
+
+
+@given(
+    st.integers(2, 12),
+    st.lists(st.tuples(st.integers(0, 8), st.integers(1, 4)), min_size=1, max_size=30),
+    st.randoms(use_true_random=False),
+)
+def test_every_task_gets_its_lane_in_the_end(limit: int, hops: list[tuple[int, int]], chance: object) -> None:
+    lanes = Lanes(limit)
+    all_hops = [Hop(lanes, work, most) for work, most in hops]
+    for hop in all_hops:
+        hop.wake()
+    for _ in range(1000):
+        running = [hop for hop in all_hops if hop.lanes]
+        if not running:
+            break
+        assert lanes.used == sum(hop.lanes for hop in all_hops) <= limit
+        assert all(hop.lanes == hop.budget.used <= hop.budget.limit() for hop in all_hops)
+        ends = chance.choice(running)  # type: ignore[attr-defined]
+        ends.end()
+        ends.wake()  # as a destination does when a lane of its own has ended
+    assert lanes.used == 0
+    assert not any(hop.work for hop in all_hops)
+
+
+def test_a_message_to_many_domains_takes_a_share_of_the_lanes(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    office.relayer.lanes.limit = 10
+    hosts = [office.host(f"mx.d{n}.example", Host(greeting=HANG)) for n in range(40)]
+    office.post(*(f"x@d{n}.example" for n in range(40)))
+    office.run()
+    assert sum(len(host.visits) for host in hosts) == 10
+    for _ in range(5):
+        for host in hosts:
+            host.greeting = "220 there"
+            for visit in host.visits:
+                if visit.silent:
+                    visit.silent = False
+                    visit.reply("220 there")
+        office.run()
+        office.pass_time(5)
+    assert sum(len(host.mail) for host in hosts) == 40
+    assert not office.ids_stored

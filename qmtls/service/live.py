@@ -1,5 +1,8 @@
-"""The settings as they are now. A change of the control directory is seen within a second and compiled to a new
+"""The settings as they are now. A change of the control directory is seen within a second or two and compiled to a new
 snapshot; if it is good it replaces the old one in one assignment, else the old one stays and the log says why.
+
+A change counts when two looks saw the same: a `tlspolicy` that is just being written is an empty one for a moment, and
+would let mail go without the rules that stand in it.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from qmtls.control.settings import ControlError, Settings
 from qmtls.net.channel import OffReactor
 from qmtls.net.contexts import ContextError
 from qmtls.net.snapshot import Snapshot, make_snapshot
+
+MOST_LOOKS = 5  # at a directory that changes all the time, before it is taken as it is
 
 log = Logger()
 
@@ -39,14 +44,16 @@ class LiveSettings:
         self._off_reactor = off_reactor
         self._say = say
         self._seen: Hashable = first.seen
+        self._unsettled: Hashable = None  # what the last look saw, if that was a change
+        self._looks = 0
         self._compiling = False
         self._again = False  # an order to reload came meanwhile
         self.changed: Callable[[], object] = lambda: None
 
     @property
-    def compiling(self) -> bool:
-        """True while a change is being read: whoever can wait a moment should."""
-        return self._compiling
+    def changing(self) -> bool:
+        """True while a change is being waited for or read: whoever can wait a moment should."""
+        return self._compiling or self._unsettled is not None
 
     def current(self) -> Snapshot:
         return self._snapshot
@@ -55,14 +62,21 @@ class LiveSettings:
         return self._snapshot.settings
 
     def look(self) -> None:
-        """Once a second: reloads if a file changed."""
+        """Once a second: reloads if a file changed, and did not change again since the last look."""
         try:
             seen = fingerprint(self._control)
         except OSError as problem:
             self._say(f"reload failed, the old settings stay: {self._control}: {problem.strerror}")
             return
-        if seen != self._seen:
+        if seen == self._seen:
+            self._unsettled = None
+            self._looks = 0
+            return
+        self._looks += 1
+        if seen == self._unsettled or self._looks >= MOST_LOOKS:
             self.reload()
+        else:
+            self._unsettled = seen
 
     def reload(self) -> None:
         """Compiles off the reactor; HUP comes here too."""
@@ -70,6 +84,8 @@ class LiveSettings:
             self._again = True
             return
         self._compiling = True
+        self._unsettled = None
+        self._looks = 0
         try:
             self._seen = fingerprint(self._control)
         except OSError:

@@ -177,7 +177,7 @@ class Worker:
 
     def _look(self) -> None:
         self.live.look()
-        if self.live.compiling:
+        if self.live.changing:
             return  # who replaces a pin and then says `queue retry` means the new one
         for spool in self._bins.poked():
             self.relayer.rescan(spool)

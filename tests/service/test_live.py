@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
 from qmtls.control.settings import ControlError
-from qmtls.service.live import LiveSettings, load
+from qmtls.service.live import MOST_LOOKS, LiveSettings, load
 from tests.control.directory import write
 from tests.net import certs
 from tests.net.doubles import off_reactor
@@ -43,6 +43,11 @@ class Live:
     def size(self) -> int:
         return self.live.settings().data_bytes
 
+    def look(self) -> None:
+        """As often as it takes for a change that is over to count."""
+        self.live.look()
+        self.live.look()
+
     def write(self, **files: str | bytes) -> None:
         write(self.control, {name.replace("__", "."): content for name, content in files.items()})
 
@@ -54,15 +59,48 @@ def live(tmp_path: Path) -> Live:
 
 def test_a_change_is_seen(live: Live) -> None:
     before = live.live.current()
-    live.live.look()
+    live.look()
     assert live.live.current() is before
     live.write(databytes="22\n")
-    live.live.look()
+    live.look()
     assert live.size == 22
     assert live.changes == [22]
     assert live.said == [f"reloaded {live.control}"]
-    live.live.look()
+    live.look()
     assert len(live.said) == 1
+
+
+def test_a_file_that_is_being_written_does_not_count(live: Live) -> None:
+    """Between its truncation and its first line it says nothing at all."""
+    live.write(tlspolicy="a.example encrypt\n")
+    live.look()
+    assert live.live.settings().tls.lines
+    live.write(tlspolicy="")
+    live.live.look()
+    assert live.live.changing
+    live.write(tlspolicy="a.example encrypt\nb.example encrypt\n")
+    live.live.look()
+    assert len(live.live.settings().tls.lines) == 1
+    live.live.look()
+    assert len(live.live.settings().tls.lines) == 2
+    assert not live.live.changing
+    assert len(live.changes) == 2
+
+
+def test_a_change_that_is_taken_back_is_none(live: Live) -> None:
+    moved = live.control.with_name("moved")
+    live.control.rename(moved)
+    live.live.look()
+    moved.rename(live.control)
+    live.look()
+    assert not live.said and not live.live.changing
+
+
+def test_a_directory_that_changes_all_the_time_is_read_all_the_same(live: Live) -> None:
+    for n in range(MOST_LOOKS):
+        live.write(databytes=f"{10 ** (n + 1)}\n")
+        live.live.look()
+    assert live.size == 10**MOST_LOOKS
 
 
 def test_hup_reloads_whatever_it_sees(live: Live) -> None:
@@ -79,6 +117,7 @@ def test_a_change_between_load_and_start(tmp_path: Path) -> None:
     write(control, {"databytes": "333\n"})
     live = LiveSettings(control, tmp_path, first, off_reactor, lambda line: None)
     live.look()
+    live.look()
     assert live.settings().data_bytes == 333
 
 
@@ -94,23 +133,23 @@ def test_a_change_between_load_and_start(tmp_path: Path) -> None:
 def test_a_bad_directory_changes_nothing(live: Live, files: dict[str, str | bytes], word: str) -> None:
     before = live.live.current()
     live.write(**files)
-    live.live.look()
+    live.look()
     assert live.live.current() is before
     assert not live.changes
     (line,) = live.said
     assert line.startswith("reload failed, the old settings stay: ") and word in line
-    live.live.look()
+    live.look()
     assert len(live.said) == 1, "it is said once, not each second"
     for name in files:
         (live.control / name.replace("__", ".")).unlink()
     live.write(databytes="4444\n")
-    live.live.look()
+    live.look()
     assert live.size == 4444
 
 
 def test_every_problem_is_named(live: Live) -> None:
     live.write(databytes="many\n", timeoutsmtpd="long\n")
-    live.live.look()
+    live.look()
     assert len(live.said) == 2
 
 
@@ -118,12 +157,12 @@ def test_a_directory_that_is_gone(live: Live) -> None:
     before = live.live.current()
     moved = live.control.with_name("moved")
     live.control.rename(moved)
-    live.live.look()
+    live.look()
     assert live.live.current() is before
     assert len(live.said) == 1
     moved.rename(live.control)
     live.write(databytes="55555\n")
-    live.live.look()
+    live.look()
     assert live.size == 55555
 
 
@@ -148,12 +187,12 @@ def test_a_fault_after_a_reload_is_not_the_last_one(live: Live, failures: list[L
 
     live.live.changed = broken
     live.write(databytes="22\n")
-    live.live.look()
+    live.look()
     assert failures
     failures.clear()
     assert live.size == 22
     live.write(databytes="333\n")
-    live.live.look()
+    live.look()
     failures.clear()
     assert live.size == 333
 
@@ -174,11 +213,11 @@ def test_certificates_reload_as_a_pair(tmp_path: Path) -> None:
     live = Live(tmp_path)
     assert not live.live.current().server.available
     live.write(servercert__pem=with_tls()["servercert.pem"])
-    live.live.look()
+    live.look()
     assert live.live.current().server.available
     other = certs.authority().leaf("other")
     live.write(servercert__pem=certs.Leaf(other.key, certs.server().cert).bundle)
-    live.live.look()
+    live.look()
     assert "does not belong" in live.said[-1]
     assert live.live.current().server.available
 

@@ -137,9 +137,9 @@ def test_no_such_mailbox(home: Home) -> None:
     assert client.say("RCPT TO:<nobody@here.example>").startswith("550 5.1.1")
 
 
-def test_a_reload_is_seen_within_a_second(home: Home) -> None:
+def test_a_reload_is_seen_within_two_seconds(home: Home) -> None:
     write(home.path / "control", {"databytes": "5\n", "dnsserver": "192.0.2.53\n"})
-    home.reactor.pass_time(LOOK_SECONDS + 0.1, 0.5)
+    home.reactor.pass_time(2 * LOOK_SECONDS + 0.1, 0.5)
     client = home.client()
     assert "SIZE 5" in client.say("EHLO c")
     servers: list[Any] = list(home.worker._resolver._resolver.nameservers)
@@ -194,7 +194,7 @@ def test_a_fault_in_a_timer_does_not_end_it(
     assert failures
     failures.clear()
     write(home.path / "control", {"databytes": "5\n"})
-    home.reactor.pass_time(LOOK_SECONDS + 0.1, 0.5)
+    home.reactor.pass_time(2 * LOOK_SECONDS + 0.1, 0.5)
     assert "SIZE 5" in home.client().say("EHLO c")
 
 

@@ -110,8 +110,10 @@ class Supervisor:
                 worker.transport.signalProcess(Signals[f"SIG{name}"])  # Twisted knows few by name
 
     def stop(self) -> Deferred[None]:
-        """TERM to all; KILL for those that do not end."""
+        """TERM to all; KILL for those that do not end. Clients are refused: nobody would greet them."""
         stopping = self._stopping = Deferred()
+        for port in self._ports:
+            port.stopListening()
         if not self._running:
             stopping.callback(None)
             return stopping

@@ -57,10 +57,13 @@ class Sock:
 class Port:
     def __init__(self, fd: int) -> None:
         self.socket = Sock(fd)
-        self.reading = True
+        self.reading = self.open = True
 
     def stopReading(self) -> None:
         self.reading = False
+
+    def stopListening(self) -> None:
+        self.open = False
 
 
 class Log:
@@ -148,6 +151,7 @@ def test_the_end(team: Team) -> None:
     done: list[Any] = []
     team.supervisor.stop().addCallback(done.append)
     assert all(process.signals == [signal.SIGTERM] for process in team.running)
+    assert not any(port.open for port in team.ports), "else clients would connect and wait for a greeting"
     for process in team.running[:]:
         assert not done
         process.dies(0)

@@ -27,6 +27,7 @@ class Attempt:
         "remembered",
         "spool",
         "tried",
+        "waited",
     )
 
     def __init__(self, spool: Spool, id: str, envelope: Envelope, tried: bool, remembered: bytes | None = None) -> None:
@@ -36,6 +37,7 @@ class Attempt:
         self.arrived = envelope.arrival.time
         self.remembered = remembered
         self.tried = tried  # it has a log: an earlier attempt was filed
+        self.waited = False  # in line: somebody may have removed it meanwhile
         self.open_tasks = 0
         self.in_hand = 0  # tasks being served at this moment
         self.outcomes: dict[int, Outcome] = {}

@@ -53,6 +53,8 @@ class Destination:
             task.attempt.forget()
         self._queue.append(task)
         self.wake()
+        if self._queue and self._queue[-1] is task:
+            task.attempt.waited = True
 
     def wake(self) -> None:
         """Gives work to idle lanes, then to new ones as far as the budget goes."""

@@ -111,17 +111,23 @@ class Lane:
 
     async def _load(self, task: Task) -> bool:
         attempt = task.attempt
+        if attempt.waited and not attempt.spool.has(attempt.id):
+            return self._gone(task)
         if not attempt.loaded:
             try:
                 await self._shop.read(attempt.load)
             except NotInSpool:
-                self._shop.say(f"gone id={attempt.id}")
-                task.done(task, {})
-                return False
+                return self._gone(task)
             except (Malformed, SpoolError) as problem:
                 task.settle(Outcome(Fate.DEFERRED, f"the queue file cannot be read: {problem}", "4.3.0"))
                 return False
         return True
+
+    def _gone(self, task: Task) -> bool:
+        """Somebody removed the message: there is nothing to send, and nobody to tell."""
+        self._shop.say(f"gone id={task.attempt.id}")
+        task.done(task, {})
+        return False
 
     async def _try_hosts(
         self, task: Task, waiting: Sequence[int], outcomes: dict[int, Outcome], tried: Target | None

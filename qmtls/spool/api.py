@@ -125,6 +125,9 @@ class Spool(Protocol):
     def foreign(self) -> Iterable[str]:
         """Names found by the last scan that are not ours, each with its reason: "new/xyz: not a regular file"."""
 
+    def has(self, id: str) -> bool:
+        """True if there is such a message, by its name alone; also if the disk does not say."""
+
     def envelope(self, id: str) -> Envelope:
         """NotInSpool, Malformed, or SpoolError."""
 

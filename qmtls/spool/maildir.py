@@ -131,6 +131,12 @@ class MaildirSpool:
     def foreign(self) -> Iterable[str]:
         return tuple(self._foreign)
 
+    def has(self, id: str) -> bool:
+        try:
+            return self._bin.has(id)
+        except OSError:
+            return True
+
     def envelope(self, id: str) -> Envelope:
         fd = self._bin.open_message(id)
         try:

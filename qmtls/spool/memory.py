@@ -85,6 +85,9 @@ class MemorySpool:
     def foreign(self) -> Iterable[str]:
         return ()
 
+    def has(self, id: str) -> bool:
+        return id in self._messages
+
     def envelope(self, id: str) -> Envelope:
         return self._message(id).envelope
 

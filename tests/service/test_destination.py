@@ -167,6 +167,23 @@ def test_mail_in_line_gives_its_memory_back_and_gets_it_again(tmp_path: Path) ->
     assert not office.ids_stored
 
 
+def test_a_message_removed_while_it_is_in_line_is_not_sent(tmp_path: Path) -> None:
+    """It is in memory still, but the operator was told that it is gone."""
+    office = Office(tmp_path, {"concurrencyremote": "1\n"})
+    host = office.host("mx.a.example", Host(greeting=HANG))
+    ids = [office.post(f"{n}@a.example") for n in range(3)]
+    office.run()
+    office.spool.remove([ids[1]])
+    host.greeting = "220 there"
+    host.visits[0].silent = False
+    host.visits[0].reply("220 there")
+    office.run()
+    office.pass_time(5)
+    assert taken(host) == ["0@a.example", "2@a.example"]
+    assert office.said("gone")
+    assert not office.relayer.busy
+
+
 def test_a_message_being_sent_keeps_its_memory(tmp_path: Path) -> None:
     """It goes to two domains; while one of them has it in hand, the line of the other grows long."""
     office = Office(tmp_path, {"concurrencyremote": "1\n"})

@@ -151,6 +151,16 @@ def test_recording_a_message_that_is_gone_is_no_error_and_leaves_nothing(spool: 
     assert ids(spool) == []
 
 
+def test_a_message_is_there_from_commit_to_remove(spool: Spool) -> None:
+    assert not spool.has("id1") and not spool.has("../id1")
+    store(spool, "id1")
+    assert spool.has("id1")
+    spool.record([Filing("id1", Attempt(1.0, deferred=(0,)), due=2e9)])
+    assert spool.has("id1")
+    spool.remove(["id1"])
+    assert not spool.has("id1")
+
+
 def test_remove_takes_message_and_log_and_ignores_the_unknown(spool: Spool) -> None:
     for id in ("id1", "id2", "id3"):
         store(spool, id)

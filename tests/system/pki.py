@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 DAY = timedelta(days=1)
+CA_USAGE = x509.KeyUsage(False, False, False, False, False, True, True, False, False)  # keyCertSign, cRLSign
 Key = ec.EllipticCurvePrivateKey
 
 
@@ -61,11 +62,13 @@ class Credential:
 
 
 class Authority:
-    """A CA that signs whatever a test asks for."""
+    """A CA that signs whatever a test asks for. One that poses as another has its name and key identifier, not its key."""
 
-    def __init__(self, name: str = "test CA") -> None:
+    def __init__(self, name: str = "test CA", *, posing_as: Authority | None = None) -> None:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
+        issuer = posing_as._key if posing_as is not None else self._key
+        self._identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
         self.certificate = self._sign(self._name, self._key, ca=True)
 
     @property
@@ -114,7 +117,12 @@ class Authority:
             .not_valid_before(now - 60 * DAY)
             .not_valid_after(now + days * DAY)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            # Python 3.13 asks for what RFC 5280 wants: key identifiers, and what a CA's key is for.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(self._identifier, critical=False)
         )
+        if ca:
+            builder = builder.add_extension(CA_USAGE, critical=True)
         if sans:
             builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
         return builder.sign(self._key, SHA256())

@@ -90,7 +90,7 @@ def test_no_certificate(open_house: House, anonymous: ssl.SSLContext) -> None:
     [
         ("expired", lambda ca, _: ca.client("joe@client.test", days=-10)),
         ("unknown issuer", lambda ca, _: Authority("another").client("joe@client.test")),
-        ("bad signature", lambda ca, _: Authority().client("joe@client.test")),  # our CA's name, another key
+        ("bad signature", lambda ca, _: Authority(posing_as=ca).client("joe@client.test")),
         ("email address not in my list of tlsclients", lambda ca, _: ca.client("eve@client.test")),
         ("email address not in my list of tlsclients", lambda ca, _: ca.client("joe@client.test.evil.test")),
         ("contains no email address", lambda ca, _: ca.client()),

@@ -1,7 +1,7 @@
 # Two commands for a newcomer, each of which sets up all that it needs:
 #   make run     two mail servers on loopback, one message refused, one relayed and shown
 #   make test    everything that CI runs
-# The others: make fast (the pure tests, seconds), make bench, make stop, make clean.
+# The others: make fast (the tests that start nothing, half a minute), make bench, make stop, make clean.
 
 PYTHON ?= python3
 VENV := .venv

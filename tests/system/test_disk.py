@@ -38,6 +38,11 @@ def small_disk(directory: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
+def named(path: Path) -> str:
+    """The log line, as a pattern, that names a file left alone: the whole name and no part of another's."""
+    return rf"left alone .*[/=]{re.escape(path.name)}[: ]"
+
+
 def hold(house: House) -> House:
     """What is accepted for held.test stays in the queue."""
     house.control("rcpthosts", "mx.test\nheld.test\n")
@@ -171,14 +176,14 @@ def test_files_that_are_not_ours(house: House) -> None:
         house.start()
         mx.wait_for_messages(2)
         for path in strange:
-            house.wait_for_log(f"left alone .*{re.escape(path.name)}")
+            house.wait_for_log(named(path))
         assert subjects(mx) == [1, 2]
         # Named once each, and not again with every look.
         house.reload()
         listed = house.qmtls("queue", "list", status=1)
     for path in strange:
         assert os.path.lexists(path), path
-        assert len(re.findall(f"left alone .*{re.escape(path.name)}", house.log())) == 1, path
+        assert len(re.findall(named(path), house.log())) == 1, path
         assert path.name in listed.stderr or path.parent.name == "queue", path
     assert house.stop() == 0
     assert "Traceback" not in house.log()
@@ -209,7 +214,7 @@ def test_files_of_somebody_else(house: House) -> None:
         user = ("--uid", str(nobody.pw_uid), "--gid", str(nobody.pw_gid))
         house.start(twistd=("-n", "--pidfile=", *user))
         mx.wait_for_messages()
-        house.wait_for_log(f"left alone .*{theirs.name}")
+        house.wait_for_log(named(theirs))
         wait_for(lambda: not ours.exists(), "the delivery of the other")
         assert theirs.exists()
         assert len(mx.messages) == 1

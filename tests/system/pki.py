@@ -62,7 +62,7 @@ class Credential:
 
 
 class Authority:
-    """A CA that signs whatever a test asks for. Posing as another, it has its name and key identifier, not its key."""
+    """A CA that signs whatever a test asks for. Posing as another it has that one's name and key identifier."""
 
     def __init__(self, name: str = "test CA", *, posing_as: Authority | None = None) -> None:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

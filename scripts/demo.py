@@ -212,14 +212,14 @@ def next_steps(alpha: Server, beta: Server, example: Path, pin: Path) -> str:
     return f"""
 Both servers stay up; `make stop` ends them. To try next:
 
-  See mail wait for its reason: give beta another pin, send a message, list the queue
+  See mail wait for its reason: give beta another pin, send a message, list the queue when both have been noticed
     cp {shown(alpha.home / "clients/ca.pem")} {shown(pin)}
     {send}
-    {qmtls} queue list
+    sleep 3; {qmtls} queue list
   Put the right pin back, no restart needed, and try again at once
     sed -n '/BEGIN CERT/,$p' {shown(beta.home / "control/servercert.pem")} > {shown(pin)}
     {qmtls} queue retry --domain beta.example
-    ls {shown(beta.home / "mail/postmaster/new")}
+    sleep 3; ls {shown(beta.home / "mail/postmaster/new")}
   Ask what a home consists of, and what identifies a client
     {qmtls} check
     {qmtls} cert show {shown(example)}

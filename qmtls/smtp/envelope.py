@@ -37,4 +37,5 @@ class Envelope:
     body: str = "7BIT"  # or "8BITMIME" (RFC 6152)
     smtputf8: bool = False
     requiretls: bool = False
+    tls_optional: bool = False  # "TLS-Required: no" in its header (RFC 8689 section 5): loosens DANE and MTA-STS only
     parameters: tuple[tuple[str, str], ...] = field(default=())  # RET, ENVID of RFC 3461, keys upper case

@@ -36,12 +36,14 @@ UNFINISHED = -1  # in place of the size until it is known
 HEAD_LIMIT = 8 * 1024 * 1024  # octets: 10,000 recipients with 800 octets of address and DSN parameters each
 _END = b"}\r\n"
 _KEYS = frozenset({"version", "size", "from", "body", "smtputf8", "requiretls", "parameters", "arrival", "to"})
+_TLS_OPTIONAL = "tlsoptional"  # written only where it is true
 _ARRIVAL_KEYS = frozenset({"time", "client", "helo", "protocol", "tls", "identity"})
 _ID = re.compile(r"[0-9a-z]{1,64}", re.ASCII)
 _FORBIDDEN = re.compile(r"[\r\n\0]")
 
 _FLAGS = ("false", "true")
 _FOLD = ",\r\n "
+_OPTIONAL = f'"{_TLS_OPTIONAL}":true,'
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def encode_envelope(envelope: Envelope, size: int = 0) -> bytes:
         f'"body":{_quote(envelope.body)},'
         f'"smtputf8":{_FLAGS[envelope.smtputf8]},'
         f'"requiretls":{_FLAGS[envelope.requiretls]},'
+        f"{_OPTIONAL if envelope.tls_optional else ''}"
         f'"parameters":{_pairs(envelope.parameters)},\r\n'
         f' "arrival":{{"time":{came.time!r},"client":{_quote(came.client)},"helo":{_quote(came.helo)},'
         f'"protocol":{_quote(came.protocol)},"tls":{_quote(came.tls)},"identity":{_quote(came.identity)}}},\r\n'
@@ -122,8 +125,8 @@ def decode_head(head: bytes) -> Head:
         _bad("the envelope is not a JSON object")
     if type(parts.get("version")) is not int or parts["version"] != VERSION:
         _bad(f"the envelope's version is not {VERSION}")
-    if parts.keys() != _KEYS:
-        _bad(f"keys missing or unknown: {', '.join(sorted(parts.keys() ^ _KEYS))[:200]}")
+    if parts.keys() - {_TLS_OPTIONAL} != _KEYS:
+        _bad(f"keys missing or unknown: {', '.join(sorted((parts.keys() - {_TLS_OPTIONAL}) ^ _KEYS))[:200]}")
     size = parts["size"]
     if type(size) is not int or not 0 <= size < 10**SIZE_WIDTH:
         _bad("the size is missing: the file was never finished" if size == UNFINISHED else "the size is no number")
@@ -139,6 +142,7 @@ def _envelope(parts: dict[str, object]) -> Envelope:
         body=_text(parts["body"], "body"),
         smtputf8=_flag(parts["smtputf8"], "smtputf8"),
         requiretls=_flag(parts["requiretls"], "requiretls"),
+        tls_optional=_flag(parts.get(_TLS_OPTIONAL, False), _TLS_OPTIONAL),
         parameters=_parameters(parts["parameters"]),
     )
 

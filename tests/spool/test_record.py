@@ -38,6 +38,7 @@ envelopes = st.builds(
     text,
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     parameters,
 )
 
@@ -126,6 +127,7 @@ def changed(**parts: object) -> bytes:
         (changed(body=None), "body"),
         (changed(smtputf8=1), "smtputf8"),
         (changed(requiretls="true"), "requiretls"),
+        (changed(tlsoptional=1), "tlsoptional"),
         (changed(parameters={}), "parameters"),
         (changed(parameters=[["A", 1]]), "parameter: not text"),
         (changed(to={}), "to: not a list"),

@@ -1,14 +1,14 @@
 """The server's adapter: one Twisted protocol around one ServerSession.
 
-It carries octets, timers, the handshake and the disk; what SMTP means is the session's, who may relay is
-`access`'s. Octets go: `dataReceived` -> session -> event -> decision or spool -> `answer` -> transport.
+It carries octets, timers and the handshake. What SMTP means is the session's, who the client is and what it may is
+`Guest`'s, and messages go to the disk by `Storing`. Octets go: `dataReceived` -> session -> event -> one of these two
+-> `answer` -> transport.
 Whatever goes wrong on our side is answered 4xx; a message is answered 250 only after its commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -18,24 +18,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from qmtls.access import Peer, Refuse, decide_recipient, decide_sender
-from qmtls.net.handshake import facts_of
-from qmtls.net.house import (
-    DISK_TROUBLE,
-    MAILBOX_TROUBLE,
-    OUR_TROUBLE,
-    RECIPIENT_OK,
-    SENDER_OK,
-    SHUTTING_DOWN,
-    TOO_SLOW,
-    House,
-)
-from qmtls.net.mailboxes import MailboxError
+from qmtls.net.guest import Guest
+from qmtls.net.house import OUR_TROUBLE, SHUTTING_DOWN, TOO_SLOW, House
 from qmtls.net.patience import ABORT_AFTER, Patience
 from qmtls.net.prompt import write_at_once
-from qmtls.net.reception import Came, Reception
+from qmtls.net.reception import Reception
+from qmtls.net.storing import Storing
 from qmtls.net.tlspipe import TlsBroken, TlsPipe
-from qmtls.smtp.address import Address
 from qmtls.smtp.events import (
     NEED_DATA,
     PAUSED,
@@ -50,9 +39,8 @@ from qmtls.smtp.events import (
     ServerEvent,
     StartTls,
 )
-from qmtls.smtp.reply import Reply, reply
+from qmtls.smtp.reply import Reply
 from qmtls.smtp.server import GO_AHEAD, MAX_BUFFERED, Phase, ServerSession
-from qmtls.tls.clients import match_client
 
 HANDSHAKE_SECONDS = 30.0  # from 220 to the end of the handshake
 CONTENT_GRACE = 60.0  # seconds of content before the pace is asked for
@@ -68,22 +56,20 @@ class InboundProtocol(Protocol):
 
     def __init__(self, house: House, client: str) -> None:
         self.house = house
-        self.snapshot = house.current()
-        self.peer = Peer(client, False, None)
-        self.session = ServerSession(self.snapshot.server_config)
-        self.reception: Reception | None = None
+        self.client = client  # its address
+        self.guest = Guest(house, client)
+        self.session = ServerSession(self.guest.snapshot.server_config)
+        self.storing = Storing(house, self, client)
         self._tls: TlsPipe | None = None
         self._patience = Patience(house.clock, self._time_is_up)
+        self._timeout = self.guest.snapshot.settings.timeout_smtpd
         self._pumping = False
-        self._stalled = False  # content is on its way to the disk
         self._clogged = False  # the client does not read our replies
         self._leaving = False  # the service ends
         self._reading = True
         self._over = False
         self._octets = 0  # that came
         self._octets_before = 0  # and those of them that came before the deadline was set
-        self._relay_by = ""  # what opened the relay for this transaction
-        self._stored_as: dict[Address, Address] = {}  # recipients that are stored under another address
 
     # ------------------------------------------------------------ Twisted calls
 
@@ -91,7 +77,7 @@ class InboundProtocol(Protocol):
         self._transport = cast(Any, self.transport)
         self._transport.registerProducer(self, True)
         self.house.connections.add(self)
-        self._patience.allow(self.snapshot.settings.timeout_smtpd)
+        self._patience.allow(self._timeout)
         self._send()
 
     def dataReceived(self, data: bytes) -> None:
@@ -111,18 +97,14 @@ class InboundProtocol(Protocol):
         self._over = True
         self.house.connections.discard(self)
         self._patience.end()
-        self._drop_reception()
+        self.storing.drop()
 
     def _secured(self, tls: TlsPipe) -> None:
-        """The handshake is over. The facts are read once, here; from now on `peer` says who the client is."""
-        server = self.snapshot.server
-        facts = facts_of(tls.connection, tls.creator.recorder, client=False, crls=server.crls)
-        trusted = server.trust is not None
-        match = match_client(self.snapshot.settings.access.clients, facts, trusted=trusted)
-        self.peer = replace(self.peer, tls=True, match=match, tls_summary=facts.summary)
+        """The handshake is over."""
+        self.guest.secured(tls)
         self.session.tls_established()
         self._clogged = False  # it has read all that was sent before the handshake
-        self._allow(self.snapshot.settings.timeout_smtpd)
+        self._allow(self._timeout)
         self._pump()
 
     def pauseProducing(self) -> None:
@@ -144,7 +126,7 @@ class InboundProtocol(Protocol):
             return
         self._pumping = True
         try:
-            while not (self._stalled or self._clogged or self._over):
+            while not (self.storing.stalled or self._clogged or self._over):
                 event = self.session.next_event()
                 if event is NEED_DATA or event is PAUSED:
                     if self._leaving and self._leave():
@@ -152,13 +134,13 @@ class InboundProtocol(Protocol):
                     break
                 _HANDLERS[type(event)](self, event)  # type: ignore[index]
         except Exception:
-            self._broke(Failure())
+            self.broke(Failure())
         finally:
             self._pumping = False
         if self._over:
             return
         self._send()
-        if self._stalled or self._clogged or self.session.buffered > MAX_BUFFERED:
+        if self.storing.stalled or self._clogged or self.session.buffered > MAX_BUFFERED:
             self._pause_reading()
         elif not self._reading:
             self._reading = True
@@ -169,114 +151,56 @@ class InboundProtocol(Protocol):
         if data:
             self._write(data)
             if self.session.phase is Phase.COMMAND:
-                self._allow(self.snapshot.settings.timeout_smtpd)
+                self._allow(self._timeout)
 
     def _pause_reading(self) -> None:
         if self._reading and not self._over:
             self._reading = False
             self._transport.pauseProducing()
 
-    def _answer(self, answer: Reply) -> None:
-        self.session.answer(answer)
-
     # ------------------------------------------------------------ events
 
     def _on_mail(self, event: MailFrom) -> None:
-        refusal = decide_sender(self.snapshot.settings.access, self.peer, event.transaction.reverse_path)
-        self._answer(SENDER_OK if refusal is None else refusal.reply)
+        self.session.answer(self.guest.mail(event.transaction))
 
     def _on_rcpt(self, event: RcptTo) -> None:
         transaction = self.session.transaction
         assert transaction is not None
-        if event.address.domain.startswith("[") and not self.peer.local_address:
-            self.peer = replace(self.peer, local_address=getattr(self._transport.getHost(), "host", ""))
-        try:
-            decision = decide_recipient(
-                self.snapshot.settings.access, self.peer, transaction.reverse_path, event.address, self.house.is_mailbox
-            )
-        except MailboxError as problem:
-            self.house.say(f"mailbox trouble to=<{event.address}> error={problem}")
-            self._answer(MAILBOX_TROUBLE)
-            return
-        if isinstance(decision, Refuse):
-            sender = transaction.reverse_path or ""
-            self.house.say(
-                f"refused client={self.peer.address} from=<{sender}> to=<{event.address}> reply={decision.reply}"
-            )
-            self._answer(decision.reply)
-            return
-        if decision.by:
-            self._relay_by = decision.by
-        if decision.forward_path is not None:
-            self._stored_as[event.address] = decision.forward_path
-        self._answer(RECIPIENT_OK)
+        if event.address.domain.startswith("[") and not self.guest.peer.local_address:
+            self.guest.reached(getattr(self._transport.getHost(), "host", ""))
+        self.session.answer(self.guest.rcpt(transaction, event))
 
     def _on_data(self, event: DataStart) -> None:
-        house = self.house
-        recipients = self.session.recipients
-        if self._stored_as:
-            recipients = tuple(replace(r, address=self._stored_as.get(r.address, r.address)) for r in recipients)
-        came = Came(self.peer, self._relay_by, house.now(), self.snapshot.settings.me)
-        self.reception = Reception.begin(house.spool(), house.next_id(), self.session, recipients, came)
-        self._forget_transaction()
+        house, guest = self.house, self.guest
+        recipients = guest.stored(self.session.recipients)
+        self.storing.reception = Reception.begin(house.spool(), house.next_id(), self.session, recipients, guest.came())
+        guest.forget_transaction()
         self._allow(CONTENT_GRACE)
-        self._answer(GO_AHEAD)
+        self.session.answer(GO_AHEAD)
 
     def _on_content(self, event: Content) -> None:
-        reception = self.reception
-        if reception is not None and reception.write(event.data):
-            self._stalled = True
-            flushed = self.house.committer.flush(reception.incoming)
-            flushed.addCallbacks(self._flushed, self._flush_failed).addErrback(self._broke)
+        self.storing.write(event.data)
 
-    def _flushed(self, _: object) -> None:
-        self._stalled = False
+    def _on_content_end(self, event: ContentEnd) -> None:
+        self.storing.end()
+
+    def on_room(self) -> None:
         self._allow(CONTENT_GRACE)  # that time was ours, not the client's
         self._pump()
 
-    def _flush_failed(self, failure: Failure) -> None:
-        reception = self.reception
-        if reception is not None:
-            reception.trouble = self.house.spool_trouble(failure, self.peer.address)
-        self._flushed(None)
-
-    def _on_content_end(self, event: ContentEnd) -> None:
-        reception, self.reception = self.reception, None
-        if reception is None or reception.trouble is not None:
-            if reception is not None:
-                reception.abort()
-            self._answer(DISK_TROUBLE if reception is None else reception.trouble or DISK_TROUBLE)
-            return
-        spool = reception.spool
-        committed = self.house.committer.commit(spool, reception.incoming)
-        committed.addCallbacks(self._stored, self._not_stored, callbackArgs=(reception,), errbackArgs=(reception,))
-        committed.addErrback(self._broke)
-
-    def _stored(self, _: object, reception: Reception) -> None:
-        reception.log_accepted(self.house.say)
-        self._answer(reply(250, "2.0.0", f"ok {reception.id}"))
-        self._pump()
-        # The client has its answer first; delivery starts in the same turn.
-        self.house.accepted(reception.spool, reception)
-
-    def _not_stored(self, failure: Failure, reception: Reception) -> None:
-        reception.abort()
-        self._answer(self.house.spool_trouble(failure, self.peer.address))
+    def on_result(self, answer: Reply) -> None:
+        self.session.answer(answer)
         self._pump()
 
     def _on_gone(self, event: ContentRefused | Reset) -> None:
-        self._forget_transaction()
-        self._drop_reception()
-
-    def _forget_transaction(self) -> None:
-        self._relay_by = ""
-        self._stored_as.clear()
+        self.guest.forget_transaction()
+        self.storing.drop()
 
     def _on_starttls(self, event: StartTls) -> None:
         self._write(self.session.data_to_send())
-        self._forget_transaction()
+        self.guest.forget_transaction()
         self._allow(HANDSHAKE_SECONDS)
-        self._tls = TlsPipe(self.snapshot.server.creator(), partial(write_at_once, self._transport), client=False)
+        self._tls = TlsPipe(self.guest.snapshot.server.creator(), partial(write_at_once, self._transport), client=False)
 
     def _decrypted(self, tls: TlsPipe, data: bytes) -> bytes:
         """What the client said under TLS; b"" while the handshake goes on, or if the session broke."""
@@ -284,7 +208,7 @@ class InboundProtocol(Protocol):
         try:
             plain = tls.receive(data)
         except TlsBroken as problem:
-            self.house.say(f"tls broken client={self.peer.address} reason={problem}")
+            self.house.say(f"tls broken client={self.client} reason={problem}")
             self._over = True
             self._transport.abortConnection()
             return b""
@@ -315,7 +239,7 @@ class InboundProtocol(Protocol):
             self._transport.abortConnection()
             return
         phase = self.session.phase
-        if phase is Phase.ANSWER or self._stalled:
+        if phase is Phase.ANSWER or self.storing.stalled:
             self._patience.allow(CONTENT_GRACE)  # it waits for us, not we for it
             return
         if phase is Phase.CONTENT:  # also content that is only read past
@@ -324,7 +248,7 @@ class InboundProtocol(Protocol):
             if left > 0:
                 self._allow(left)
                 return
-        self.house.say(f"timeout client={self.peer.address} while={phase.name.lower()}")
+        self.house.say(f"timeout client={self.client} while={phase.name.lower()}")
         if phase is Phase.HANDSHAKE:
             self._over = True
             self._transport.abortConnection()
@@ -348,16 +272,16 @@ class InboundProtocol(Protocol):
         """The time for finishing is over."""
         self._transport.abortConnection()
 
-    def _broke(self, failure: Failure) -> None:
+    def broke(self, failure: Failure) -> None:
         """A fault of ours. The client may try again."""
-        self.log.failure("inbound session with {client}", failure=failure, client=self.peer.address)
+        self.log.failure("inbound session with {client}", failure=failure, client=self.client)
         self.session.abort(OUR_TROUBLE)
         self._close()
 
     def _close(self) -> None:
         if self._over:
             return
-        self._drop_reception()
+        self.storing.drop()
         data = self.session.data_to_send()
         if data:
             self._write(data)
@@ -369,11 +293,6 @@ class InboundProtocol(Protocol):
             self._transport.resumeProducing()
         self._transport.loseConnection()
         self._patience.allow(ABORT_AFTER)
-
-    def _drop_reception(self) -> None:
-        reception, self.reception = self.reception, None
-        if reception is not None:
-            reception.abort()
 
 
 _HANDLERS: dict[type[ServerEvent], Callable[[InboundProtocol, Any], None]] = {

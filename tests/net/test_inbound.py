@@ -172,7 +172,7 @@ def test_a_client_lost_in_its_content_leaves_nothing(site: Site) -> None:
     client = site.client()
     client.begin()
     client.say("DATA", "x")
-    reception = site.protocol.reception
+    reception = site.protocol.storing.reception
     assert reception is not None
     client.transport.abortConnection()  # type: ignore[union-attr]
     site.reactor.run()
@@ -185,7 +185,7 @@ def test_an_aborted_transaction_leaves_nothing(site: Site, end: str) -> None:
     client = site.client()
     client.begin()
     client.send(b"BDAT 2\r\nab")
-    reception = site.protocol.reception
+    reception = site.protocol.storing.reception
     assert reception is not None
     if end == "BDAT 2":
         client.send(b"BDAT 2\r\n\n\r")
@@ -193,7 +193,7 @@ def test_an_aborted_transaction_leaves_nothing(site: Site, end: str) -> None:
     else:
         client.say(end)
     assert reception.incoming.aborted  # type: ignore[attr-defined]
-    assert site.protocol.reception is None
+    assert site.protocol.storing.reception is None
     assert not site.offered
 
 
@@ -410,7 +410,7 @@ def test_content_stops_while_it_goes_to_the_disk(site: Site) -> None:
     site.desk.open = False
     line = b"z" * 98 + b"\r\n"
     client.send(line * 50_000)  # 5 MB
-    reception = site.protocol.reception
+    reception = site.protocol.storing.reception
     assert reception is not None
     turns = 0
     while site.desk.waiting:

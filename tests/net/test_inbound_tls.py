@@ -193,7 +193,7 @@ def test_a_client_certificate(make_site: MakeSite, case: str, newest: int) -> No
     client = site.client()
     client.start_tls(certs.context(make(), newest=newest))
     assert client.secured
-    match = site.protocol.peer.match
+    match = site.protocol.guest.peer.match
     assert match is not None
     answer = gateway(client)
     if reason == "ok":
@@ -289,7 +289,7 @@ def test_no_certificate_is_asked_for_where_no_rule_could_use_one(make_site: Make
     site = make_site(files)
     client = site.client()
     client.start_tls(certs.context(good()))
-    assert site.protocol.peer.match is not None and site.protocol.peer.match.rule is None
+    assert site.protocol.guest.peer.match is not None and site.protocol.guest.peer.match.rule is None
     assert gateway(client) == NO_CERT
 
 

@@ -1,0 +1,89 @@
+"""The messages of one connection on their way to the disk, one after the other.
+
+Content goes into a `Reception`. When that wants to write, or to be committed, the committer's threads do it, and the
+session stands still meanwhile. A failure is answered at the end of the content, always 4xx; what the client
+then is told of as stored is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.python.failure import Failure
+
+from qmtls.net.house import DISK_TROUBLE, House
+from qmtls.net.reception import Reception
+from qmtls.smtp.reply import Reply, reply
+
+
+class Conversation(Protocol):
+    """The connection, as far as storing its messages concerns it."""
+
+    def on_room(self) -> None:
+        """More content can be taken."""
+
+    def on_result(self, answer: Reply) -> None:
+        """The answer to the end of the content."""
+
+    def broke(self, failure: Failure) -> None:
+        """A fault of ours."""
+
+
+class Storing:
+    """`stalled`: content is on its way to the disk, and no more of it can be taken."""
+
+    __slots__ = ("_client", "_conversation", "_house", "reception", "stalled")
+
+    def __init__(self, house: House, conversation: Conversation, client: str) -> None:
+        self._house = house
+        self._conversation = conversation
+        self._client = client
+        self.reception: Reception | None = None
+        self.stalled = False
+
+    def write(self, data: bytes) -> None:
+        """Some content."""
+        reception = self.reception
+        if reception is not None and reception.write(data):
+            self.stalled = True
+            flushed = self._house.committer.flush(reception.incoming)
+            flushed.addCallbacks(self._flushed, self._flush_failed).addErrback(self._conversation.broke)
+
+    def _flushed(self, _: object) -> None:
+        self.stalled = False
+        self._conversation.on_room()
+
+    def _flush_failed(self, failure: Failure) -> None:
+        reception = self.reception
+        if reception is not None:
+            reception.trouble = self._house.spool_trouble(failure, self._client)
+        self._flushed(None)
+
+    def end(self) -> None:
+        """All content is there: `on_result` will be called once, perhaps at once."""
+        reception, self.reception = self.reception, None
+        if reception is None or reception.trouble is not None:
+            if reception is not None:
+                reception.abort()
+            self._conversation.on_result(DISK_TROUBLE if reception is None else reception.trouble or DISK_TROUBLE)
+            return
+        spool = reception.spool
+        committed = self._house.committer.commit(spool, reception.incoming)
+        committed.addCallbacks(self._stored, self._not_stored, callbackArgs=(reception,), errbackArgs=(reception,))
+        committed.addErrback(self._conversation.broke)
+
+    def _stored(self, _: object, reception: Reception) -> None:
+        reception.log_accepted(self._house.say)
+        self._conversation.on_result(reply(250, "2.0.0", f"ok {reception.id}"))
+        # The client has its answer first; delivery starts in the same turn.
+        self._house.accepted(reception.spool, reception)
+
+    def _not_stored(self, failure: Failure, reception: Reception) -> None:
+        reception.abort()
+        self._conversation.on_result(self._house.spool_trouble(failure, self._client))
+
+    def drop(self) -> None:
+        """Nothing stays of the message that was being received."""
+        reception, self.reception = self.reception, None
+        if reception is not None:
+            reception.abort()

@@ -115,13 +115,13 @@ class ChunkReader:
 class ContentCheck:
     """Looks at all content of one message, piece by piece; `fault` is the weightiest thing found so far."""
 
-    __slots__ = ("_cr", "_hops", "_line", "_max_size", "_tail", "discarded", "fault", "size")
+    __slots__ = ("_cr", "_hops", "_line", "_tail", "discarded", "fault", "max_size", "size")
 
     def __init__(self, max_size: int = 0) -> None:
         self.fault: Fault | None = None
         self.size = 0  # octets seen
         self.discarded = 0  # octets seen since `fault` was set
-        self._max_size = max_size  # octets, 0 = no limit
+        self.max_size = max_size  # octets, 0 = no limit
         self._line = 0  # octets of the line under way
         self._cr = False  # the last octet was a CR
         self._hops = 0
@@ -132,7 +132,7 @@ class ContentCheck:
         if self.fault:
             self.discarded += len(data)
         self.size += len(data)
-        if self._max_size and self.size > self._max_size:
+        if self.max_size and self.size > self.max_size:
             self._found(Fault.TOO_LARGE)
         if b"\0" in data:
             self._found(Fault.NUL)

@@ -6,7 +6,7 @@ Client: the session owns the dialogue, the adapter owns the connection, the hand
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from qmtls.smtp.address import Address
@@ -54,6 +54,20 @@ class RcptTo:
 
 
 @dataclass(frozen=True, slots=True)
+class Authenticate:
+    """asks. A client says who it is (RFC 4954): 235 2.7.0 takes its word, 535 5.7.8 does not, 454 4.7.0 cannot tell.
+
+    EXTERNAL: the credential is the certificate shown, `user` and `password` are "". PLAIN, LOGIN: `user` and
+    `password` are never "". `identity` is whom the client wants to act for, "" for itself (RFC 4422 section 3.4.1).
+    """
+
+    mechanism: str
+    identity: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class DataStart:
     """asks. DATA, or the first BDAT. Answer GO_AHEAD (354; sent for DATA only) or a refusal."""
 
@@ -98,7 +112,9 @@ class Closed:
     why: str
 
 
-ServerEvent = MailFrom | RcptTo | DataStart | Content | ContentEnd | ContentRefused | Reset | StartTls | Closed
+ServerEvent = (
+    MailFrom | RcptTo | Authenticate | DataStart | Content | ContentEnd | ContentRefused | Reset | StartTls | Closed
+)
 
 # ---------------------------------------------------------------- client
 

@@ -52,7 +52,12 @@ class Intake:
         """A chunk that would make the message too large is a fault from its first octet on."""
         self._reader = ChunkReader(chunk.size)
         self.chunk = chunk
-        if self._max_size and self._check.size + chunk.size > self._max_size:
+        self.limit(self._max_size)
+
+    def limit(self, max_size: int) -> None:
+        """The limit is another one from now on; the chunk under way was not read yet."""
+        self._max_size = self._check.max_size = max_size
+        if max_size and self._check.size + self.chunk.size > max_size:
             self._check.refuse(Fault.TOO_LARGE)
 
     def take(self, buffer: bytearray) -> Content | ContentRefused | None:

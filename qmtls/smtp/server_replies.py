@@ -36,6 +36,10 @@ class ServerConfig:
     max_size: int = 0  # octets of content; 0 = no limit
     starttls: bool = False  # a server certificate exists
     tls_first: bool = False  # TLS from the first octet: the greeting waits for `tls_established`
+    submission: bool = False  # RFC 6409: for users of ours, not for other servers
+    max_recipients: int = 1000  # of one transaction; RFC 5321 section 4.5.3.1.8 wants 100 at least
+    max_errors: int = 10  # of one session, see smtp/budget.py
+    max_commands: int = 100  # that bring no message, in a row
 
 
 def greeting(config: ServerConfig) -> Reply:

@@ -111,7 +111,7 @@ def illegal(state: State, verb: Verb) -> Reply:
 class Dialogue:
     """What has been agreed on; moves only as the table says."""
 
-    __slots__ = ("_excused", "_row", "esmtp", "helo", "recipients", "state", "transaction")
+    __slots__ = ("_excused", "_row", "esmtp", "helo", "max_content", "recipients", "state", "transaction")
 
     def __init__(self) -> None:
         self.state = State.START
@@ -119,6 +119,7 @@ class Dialogue:
         self.esmtp = False
         self.transaction: Transaction | None = None
         self.recipients: list[Recipient] = []
+        self.max_content = 0  # octets, of this transaction alone; 0 = no limit of its own
         self._row = Row(State.START, State.START)  # of the command under way
         self._excused = False  # a transaction failed; what was pipelined for it comes in good faith
 
@@ -145,6 +146,8 @@ class Dialogue:
         self.settle(accepted)
         if accepted:
             self.transaction = transaction
+        else:
+            self.max_content = 0
 
     def add(self, recipient: Recipient, accepted: bool) -> None:
         """RCPT was answered."""
@@ -152,11 +155,17 @@ class Dialogue:
         if accepted:
             self.recipients.append(recipient)
 
+    def limit_content(self, octets: int) -> None:
+        """The content may have no more than this. A limit only ever gets lower; 0 is none."""
+        if octets and not 0 < self.max_content < octets:
+            self.max_content = octets
+
     def drop(self, *, excused: bool = False) -> None:
         """The transaction is over, however it ended. `excused`: what follows may have been sent unknowing."""
         self.state = State.READY
         self.transaction = None
         self.recipients = []
+        self.max_content = 0
         self._excused = excused
 
     def close(self) -> None:

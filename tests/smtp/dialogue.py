@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qmtls.smtp.events import (
+    Authenticate,
     Closed,
     Content,
     ContentEnd,
@@ -90,7 +91,7 @@ class Talk:
     def pump(self) -> None:
         while not isinstance(event := self.session.next_event(), Signal):
             self.happened.append(event)
-            if isinstance(event, MailFrom | RcptTo | DataStart | ContentEnd):
+            if isinstance(event, MailFrom | RcptTo | Authenticate | DataStart | ContentEnd):
                 self.session.answer(self.answers.get(type(event).__name__, OK))
         self.sent += self.session.data_to_send()
 
@@ -137,6 +138,8 @@ def describe(event: ServerEvent) -> str:
             return f"MailFrom <{transaction.reverse_path or ''}>{size}{body}"
         case RcptTo(address):
             return f"RcptTo <{address}>"
+        case Authenticate(mechanism, identity, user, password):
+            return f"Authenticate {mechanism} {identity!r} {user!r} {password!r}"
         case DataStart(chunking):
             return "DataStart chunking" if chunking else "DataStart"
         case Content(data):

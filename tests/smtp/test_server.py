@@ -14,10 +14,11 @@ from qmtls.smtp.content import MAX_DISCARD, MAX_HOPS
 from qmtls.smtp.events import PAUSED, Closed, ContentRefused, MailFrom, Reset, StartTls
 from qmtls.smtp.lines import MAX_COMMAND_LINE, MAX_SKIPPED
 from qmtls.smtp.reply import reply
-from qmtls.smtp.server import MAX_ERRORS, MAX_RECIPIENTS, MAX_STORED, Phase, ServerSession
+from qmtls.smtp.server import MAX_STORED, Phase, ServerSession
 from qmtls.smtp.states import TABLE, TRANSACTION, State
 from tests.smtp.dialogue import CONFIG, CUTS, FILES, OK, Cut, Talk, at, by_byte, run, run_in_turns, whole
 
+MAX_ERRORS, MAX_RECIPIENTS = CONFIG.max_errors, CONFIG.max_recipients
 ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@mx.example>\r\n"
 
 

@@ -23,6 +23,7 @@ from qmtls.spool.api import SpoolError
 from qmtls.spool.bins import INJECT, OWNER, is_bin, is_numbered
 from qmtls.spool.files import DIRECTORY_MODE, FILE_MODE, OsFiles, trouble
 from qmtls.spool.maildir import MaildirSpool
+from qmtls.spool.spares import MOST
 
 INJECT_TMP_AGE = 86_400.0  # seconds that a process may take to add one message
 _BUSY = frozenset({errno.EAGAIN, errno.EACCES})
@@ -33,7 +34,8 @@ class Bins:
 
     def __init__(self, queue: Path, now: Callable[[], float] = time.time) -> None:
         self._queue = queue
-        self._files = OsFiles(SharedSync())
+        self._shared = SharedSync()
+        self._files = OsFiles(self._shared)
         self._now = now
         self._locks: dict[str, int] = {}
         self._spools: dict[str, MaildirSpool] = {}
@@ -143,7 +145,7 @@ class Bins:
         if fd is None:
             return None
         try:
-            spool = MaildirSpool(path, self._files)
+            spool = MaildirSpool(path, self._files, spares=self._spares(path))
             try:
                 spool.prepare(self._now() - INJECT_TMP_AGE if name == INJECT else None)
             except SpoolError:
@@ -156,6 +158,10 @@ class Bins:
         self._spools[name] = spool
         self._changed(name)  # what is put in from now on is news, also before the first look
         return spool
+
+    def _spares(self, path: Path) -> int:
+        """Files are used again in bins that we alone receive into, on a local disk: nobody there reads the old ones."""
+        return MOST if is_numbered(path.name) and self._shared.knows(path.stat().st_dev) else 0
 
 
 def _lock(owner: Path) -> int | None:

@@ -41,7 +41,7 @@ class SharedSync:
         self._not_before = float("-inf")
 
     def __call__(self, fd: int) -> bool:
-        if self._syncfs is None or self._clock() < self._not_before or not self._suits(fd):
+        if self._syncfs is None or self._clock() < self._not_before or not self.knows(os.fstat(fd).st_dev):
             return False
         start = self._clock()
         done: bool = self._syncfs(fd) == 0
@@ -52,8 +52,8 @@ class SharedSync:
             self._not_before = now + PAUSE
         return done
 
-    def _suits(self, fd: int) -> bool:
-        device = os.fstat(fd).st_dev
+    def knows(self, device: int) -> bool:
+        """True if the file system with this number is a local one of SYSTEMS."""
         if device not in self._known:
             self._known[device] = self._system(device) in SYSTEMS
         return self._known[device]

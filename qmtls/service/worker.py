@@ -36,6 +36,7 @@ from qmtls.service.local import LocalDelivery
 from qmtls.service.places import Places
 from qmtls.service.relayer import Relayer
 from qmtls.spool.api import Spool
+from qmtls.spool.maildir import MaildirSpool
 
 UMASK = 0o077  # twistd sets it only as a daemon
 LOOK_SECONDS = 1.0  # control directory, pokes
@@ -100,7 +101,7 @@ class Worker:
         self._bins = Bins(places.queue)
         self._mailboxes = Mailboxes(places.mail)
         self._ids = Ids()
-        self._own: Spool | None = None
+        self._own: MaildirSpool | None = None
         self._connections: set[Connection] = set()
         self._loops: list[LoopingCall] = []
         settings = self.live.settings
@@ -177,6 +178,8 @@ class Worker:
 
     def _look(self) -> None:
         self.live.look()
+        if self._own is not None:
+            self.committer.run(self._own.tidy).addErrback(lambda failure: log.failure("tidying up", failure=failure))
         if self.live.changing:
             return  # who replaces a pin and then says `queue retry` means the new one
         for spool in self._bins.poked():

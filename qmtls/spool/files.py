@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -21,6 +22,7 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 TOGETHER = 2  # files from which on one sync for all of them is the cheaper one
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
+_PLAIN = stat.S_IFREG | FILE_MODE
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What we may not or cannot read as a file: no trouble of the disk, but not ours (ENXIO: a socket, ESPIPE: a fifo).
 UNREADABLE = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ESPIPE})
@@ -31,6 +33,9 @@ class Files(Protocol):
 
     def create(self, path: str) -> int:
         """A new file for writing; FileExistsError if there is one."""
+
+    def reuse(self, path: str) -> tuple[int, int]:
+        """An existing file for writing over it, and its size; OSError unless it is plain, ours, and has one name."""
 
     def append_to(self, path: str) -> int:
         """The file, made if absent, for reading its end and writing behind it."""
@@ -46,6 +51,9 @@ class Files(Protocol):
 
     def patch(self, fd: int, data: bytes, offset: int) -> None:
         """`data` in place of what stands at `offset`."""
+
+    def cut(self, fd: int, size: int) -> None:
+        """The file ends behind `size` octets."""
 
     def start_writing(self, fd: int) -> None:
         """Asks the system to begin writing to the disk now; promises nothing and never fails."""
@@ -89,6 +97,15 @@ class OsFiles:
     def create(self, path: str) -> int:
         return _own(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, FILE_MODE))
 
+    def reuse(self, path: str) -> tuple[int, int]:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | _SAFE)
+        found = os.fstat(fd)
+        # Another name is somebody's copy of the old message (cp -l), other rights are somebody's wish.
+        if found.st_mode != _PLAIN or found.st_nlink != 1:
+            os.close(fd)
+            raise OSError(errno.EPERM, "changed by somebody else")
+        return fd, found.st_size
+
     def append_to(self, path: str) -> int:
         try:
             return os.open(path, os.O_RDWR | os.O_APPEND | _SAFE)
@@ -110,6 +127,9 @@ class OsFiles:
     def patch(self, fd: int, data: bytes, offset: int) -> None:
         if os.pwrite(fd, data, offset) != len(data):
             raise OSError(errno.EIO, "short write")
+
+    def cut(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
 
     def start_writing(self, fd: int) -> None:
         # With the data of a whole batch under way before the first fsync, ext4 commits its journal once for all

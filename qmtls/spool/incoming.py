@@ -14,6 +14,7 @@ from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Malformed, SpoolError
 from qmtls.spool.files import Files, trouble
 from qmtls.spool.record import SIZE_OFFSET, UNFINISHED, encode_envelope, encode_size
+from qmtls.spool.spares import SMALL, Spares
 
 FLUSH_AT = 256 * 1024  # octets in memory per message being received
 MANY_PARTS = 1000  # pieces kept apart: a client that sends two octets at a time costs fifty for each piece
@@ -36,18 +37,22 @@ class MaildirIncoming:
         "_files",
         "_gathered",
         "_parts",
-        "_path",
+        "_spares",
         "_token",
         "_unwanted",
         "id",
+        "path",
         "size",
+        "small",
     )
 
-    def __init__(self, files: Files, path: str, id: str, envelope: Envelope) -> None:
+    def __init__(self, files: Files, path: str, id: str, envelope: Envelope, spares: Spares) -> None:
         self.id = id
         self.size = 0
+        self.path = path  # in tmp
+        self.small = False  # its file may be a spare one day
         self._files = files
-        self._path = path  # in tmp
+        self._spares = spares
         self._envelope = envelope
         self._parts: list[bytes] = []
         self._gathered = 0
@@ -78,10 +83,14 @@ class MaildirIncoming:
     # ------------------------------------------------ for MaildirSpool.commit, which holds the token from here on
 
     def finish(self) -> None:
-        """All octets are with the system, and the disk has begun to write them. SpoolError leaves nothing behind."""
+        """All octets are with the system. SpoolError leaves nothing behind."""
         if not self._take():
             raise SpoolError(f"{self.id} was given up")
         self._write_out(self.size)
+
+    def start_writing(self) -> None:
+        """The disk begins; nothing waits."""
+        self._files.start_writing(self._fd)
 
     def sync(self) -> None:
         """Blocks until the octets are on the disk. OSError."""
@@ -103,7 +112,7 @@ class MaildirIncoming:
             pass
         try:
             if self._created:
-                self._files.unlink(self._path)
+                self._files.unlink(self.path)
         except OSError:
             pass
 
@@ -120,17 +129,37 @@ class MaildirIncoming:
         try:
             if not self._created:
                 parts.insert(0, encode_envelope(self._envelope, size))
-                self._fd = files.create(self._path)
-                self._created = True
+                if size != UNFINISHED and size + len(parts[0]) <= SMALL:
+                    self.small = True
+                    self._reuse(size + len(parts[0]))
+                if not self._created:
+                    self._fd = files.create(self.path)
+                    self._created = True
             elif size != UNFINISHED:
                 files.patch(self._fd, encode_size(size), SIZE_OFFSET)
             if parts:
                 files.write(self._fd, parts)
-            files.start_writing(self._fd)
+            if size == UNFINISHED:
+                files.start_writing(self._fd)
         except OSError as error:
             self.discard()
-            raise trouble(f"write {self._path}", error) from error
+            raise trouble(f"write {self.path}", error) from error
         except Malformed as error:
             raise SpoolError(str(error)) from error
         self._parts = []
         self._gathered = 0
+
+    def _reuse(self, length: int) -> None:
+        """Opens a spare, if there is one that can be used. OSError."""
+        spare = self._spares.take()
+        if not spare:
+            return
+        try:
+            self._fd, before = self._files.reuse(spare)
+        except OSError:
+            self._spares.drop(spare)
+            return
+        self.path = spare
+        self._created = True
+        if before > length:
+            self._files.cut(self._fd, length)

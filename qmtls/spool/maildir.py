@@ -23,18 +23,24 @@ from qmtls.spool.files import TOGETHER, Files, OsFiles, trouble
 from qmtls.spool.history import LOG_LIMIT, decode_history
 from qmtls.spool.incoming import MaildirIncoming
 from qmtls.spool.record import is_id
+from qmtls.spool.spares import Spares
 
 
 class MaildirSpool:
     """See api.Spool for the methods without a docstring."""
 
-    def __init__(self, path: Path, files: Files | None = None) -> None:
-        """Makes what is missing of the bin. SpoolError."""
+    def __init__(self, path: Path, files: Files | None = None, spares: int = 0) -> None:
+        """Makes what is missing of the bin. SpoolError.
+
+        Files of finished messages are used again, at most `spares` of them kept: for an owner that receives here.
+        """
         self.name = path.name
         self.path = path
         self._files = files or OsFiles()
         self._bin = Directories(path, self._files)
+        self._spares = Spares(self._files, spares)
         self._foreign: list[str] = []
+        self._small: set[str] = set()  # received by this object into files that may become spares
         self._unfiled: set[str] = set()  # received by this object and without a log so far
         # In `new`, but not confirmed: whoever commits hears of them, and a listing would start them a second time.
         self._unconfirmed: set[str] = set()
@@ -50,14 +56,19 @@ class MaildirSpool:
 
     def close(self) -> None:
         """Gives the bin's descriptors back; the spool cannot be used afterwards."""
+        self._spares.clear()
         self._bin.close()
+
+    def tidy(self) -> None:
+        """Once a second, off the reactor: lets go of files that were kept and are not needed."""
+        self._spares.tidy()
 
     # ---------------------------------------------------------------- receiving
 
     def begin(self, id: str, envelope: Envelope) -> Incoming:
         if not is_id(id):
             raise ValueError(f"not a queue id: {id!r}")
-        return MaildirIncoming(self._files, self._bin.tmp + id, id, envelope)
+        return MaildirIncoming(self._files, self._bin.tmp + id, id, envelope, self._spares)
 
     def commit(self, batch: Sequence[Incoming]) -> list[SpoolError | None]:
         return run_through(self.committing(batch))
@@ -82,6 +93,7 @@ class MaildirSpool:
             renamed = self._rename(synced, results)
             if renamed:
                 self._unfiled.update(id for _, id in renamed)
+                self._small.update(incoming.id for _, incoming in synced if incoming.small)
                 yield lambda: self._sync_new(renamed, results)
         finally:
             self._unconfirmed -= ids
@@ -90,6 +102,9 @@ class MaildirSpool:
     def _sync_files(self, written: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]) -> None:
         if len(written) >= TOGETHER and self._files.sync_together(self._bin.new_fd):
             return
+        if len(written) > 1:
+            for _, incoming in written:
+                incoming.start_writing()
         for n, incoming in written:
             try:
                 incoming.sync()
@@ -104,7 +119,7 @@ class MaildirSpool:
         for n, incoming in synced:
             try:
                 incoming.close()
-                self._files.rename(self._bin.tmp + incoming.id, self._bin.new + incoming.id)
+                self._files.rename(incoming.path, self._bin.new + incoming.id)
                 renamed.append((n, incoming.id))
             except OSError as error:
                 incoming.discard()
@@ -112,11 +127,15 @@ class MaildirSpool:
         return renamed
 
     def _sync_new(self, renamed: Sequence[tuple[int, str]], results: list[SpoolError | None]) -> None:
+        spares = self._spares.cooling()
         try:
             self._files.sync(self._bin.new_fd)
+            self._spares.cooled(spares)
         except OSError as error:
+            self._spares.not_cooled(spares)
             for n, id in renamed:
                 self._bin.unlink(self._bin.new + id)
+                self._small.discard(id)
                 results[n] = trouble("sync new", error)
 
     # ---------------------------------------------------------------- reading
@@ -179,7 +198,9 @@ class MaildirSpool:
 
     def record(self, batch: Sequence[Filing]) -> list[SpoolError | None]:
         """A message that is gone needs no record: None, and nothing is written."""
-        self._unfiled.difference_update(entry.id for entry in batch)
+        tried = [entry.id for entry in batch]
+        self._unfiled.difference_update(tried)
+        self._small.difference_update(tried)
         return filing.record(self._bin, batch)
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -188,10 +209,20 @@ class MaildirSpool:
         stuck = []
         for id in tuple(self._finished):
             # The log goes last: a message without its log would be sent again to recipients that are done.
-            if not self._bin.unlink_message(id):
+            if not (self._reused(id) or self._bin.unlink_message(id)):
                 stuck.append(id)
             elif id in self._unfiled or self._bin.unlink(self._bin.log + id):
                 self._unfiled.discard(id)
                 self._finished.discard(id)
         if stuck:
             raise SpoolError(f"cannot unlink: {' '.join(stuck[:10])}")
+
+    def _reused(self, id: str) -> bool:
+        """The message is gone, its file is kept. False: it is to be unlinked."""
+        if id not in self._small:
+            return False
+        self._small.discard(id)
+        try:
+            return self._spares.keep(self._bin.new + id, self._bin.tmp + id)
+        except OSError:
+            return False

@@ -21,14 +21,16 @@ from pathlib import Path
 import pytest
 
 from qmtls.net.sharedsync import SharedSync
-from qmtls.spool.api import Attempt, Filing
+from qmtls.spool.api import Attempt, Filing, Malformed, SpoolError
 from qmtls.spool.files import OsFiles
 from qmtls.spool.maildir import MaildirSpool
+from qmtls.spool.spares import Spares
 from tests.power.logdisk import replay
 from tests.spool.mail import BODY, ids, octets, receive
 
 SIZE = 24 * 1024 * 1024  # octets: the least that mkfs gives a journal, and some room
 MESSAGES = 20
+CUTS = 60  # moments at which the power is cut, where any may matter
 ROOT = Path(__file__).parents[2]
 
 
@@ -186,3 +188,56 @@ def test_one_sync_for_a_batch_is_as_good(tmp_path: Path, chance: random.Random |
 def test_without_the_directory_sync_each_message_would_be_lost(tmp_path: Path) -> None:
     lost = losses(tmp_path, NoDirectorySync())
     assert len({line.split()[0] for line in lost}) == MESSAGES
+
+
+def written_over(mounted: Path, log: Path) -> list[tuple[int, int]]:
+    """Messages that come and go, three at a time in the queue; (how long the log was, number of the message)."""
+    confirmed: list[tuple[int, int]] = []
+    spool = MaildirSpool(mounted / "queue" / "1", OsFiles(), spares=4)
+    for n in range(MESSAGES):
+        assert spool.commit([receive(spool, f"id{n:02}", body_of(n))]) == [None]
+        confirmed.append((log.stat().st_size, n))
+        if n >= 2:
+            spool.remove([f"id{n - 2:02}"])
+    spool.close()
+    return confirmed
+
+
+def body_of(n: int) -> bytes:
+    """Of one length for all, so that only the octets themselves tell a message from another, or from a mixture."""
+    return b"%02d\r\n" % n * 2000
+
+
+def wrong_after_cuts(place: Path, chance: random.Random) -> list[str]:
+    """What is lost, or not as it was, after power cuts at many moments; what was removed may be there again."""
+    with recorded_disk(place) as (mounted, log):
+        confirmed = written_over(mounted, log)
+    wrong = []
+    first, last = confirmed[2][0], confirmed[-1][0]
+    for cut in sorted(chance.sample(range(first, last), CUTS)):
+        arrived = [n for at, n in confirmed if at <= cut]
+        with after_the_cut(place, replay(log, cut, SIZE, chance)) as spool:
+            found = set(ids(spool))
+            wrong += [f"id{n:02} lost at {cut}" for n in arrived[-2:] if f"id{n:02}" not in found]
+            for id in found:
+                try:
+                    good = octets(spool, id) == body_of(int(id[2:]))
+                except (Malformed, SpoolError):
+                    good = False
+                if not good:
+                    wrong.append(f"{id} changed at {cut}")
+    return wrong
+
+
+def test_files_written_over_hold_what_their_names_say(tmp_path: Path) -> None:
+    assert wrong_after_cuts(tmp_path, random.Random(2)) == []
+
+
+def test_written_over_at_once_they_would_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keep(spares: Spares, message: str, spare: str) -> bool:
+        spares._files.rename(message, spare)
+        spares._ready.append(spare)
+        return True
+
+    monkeypatch.setattr(Spares, "keep", keep)
+    assert wrong_after_cuts(tmp_path, random.Random(2)) != []

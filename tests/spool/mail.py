@@ -42,7 +42,10 @@ class Stopped(BaseException):
 
 
 # What changes the disk, or confirms a change. Reading is not counted, nor is start_writing, which is only a hint.
-CHANGES = ("create", "append_to", "write", "patch", "sync", "close", "rename", "unlink", "set_mtime", "make_directory")
+CHANGES = (
+    *("create", "reuse", "append_to", "write", "patch", "cut", "sync", "close", "rename", "unlink"),
+    *("set_mtime", "make_directory"),
+)
 
 
 class Disk(OsFiles):
@@ -83,6 +86,8 @@ class Disk(OsFiles):
             raise
         if name in ("create", "append_to"):
             self.fds.add(result)
+        elif name == "reuse":
+            self.fds.add(result[0])
         elif name == "close":
             self.fds.discard(args[0])
         if now:

@@ -20,8 +20,10 @@ from tests.spool.mail import BODY, ENVELOPE, Disk, Stopped, ids, octets, receive
 DUE = 1_800_000_000.0
 FIRST = Attempt(1.0, done=(0,), deferred=(1, 2), reasons=((1, "no"), (2, "no")))
 SECOND = Attempt(2.0, done=(1,), deferred=(2,), reasons=((2, "no"),))
+SPARES = 2
 BIG = b"x" * 100_000
-CONTENT = {"id1": BODY, "id2": BIG, "id3": BODY}
+SHORT = b"short\r\n"
+CONTENT = {"id1": BODY, "id2": BIG, "id3": BODY, "id4": SHORT, "id5": SHORT, "id6": BODY}
 
 Confirmed = list[str]
 Scene = Callable[[MaildirSpool, Confirmed], None]
@@ -54,6 +56,18 @@ def removing(spool: MaildirSpool, confirmed: Confirmed) -> None:
     confirmed.append("id2")
 
 
+def reusing(spool: MaildirSpool, confirmed: Confirmed) -> None:
+    """Messages come and go, and later ones are written over the files of earlier ones: as long, shorter, in a batch."""
+    store(spool, "id1")
+    spool.remove(["id1"])
+    confirmed += ["id3"] if spool.commit([receive(spool, "id3")]) == [None] else []
+    store(spool, "id4", SHORT)
+    spool.remove(["id4"])
+    batch = [receive(spool, "id2", BIG), receive(spool, "id5", SHORT)]
+    confirmed += [i.id for i, error in zip(batch, spool.commit(batch), strict=True) if error is None]
+    confirmed += ["id6"] if spool.commit([receive(spool, "id6")]) == [None] else []
+
+
 def start_over(queue: Path) -> MaildirSpool:
     """The next start, on a disk that works. What it finds must be in order whatever happened before."""
     spool = MaildirSpool(queue / "1")
@@ -72,7 +86,7 @@ def faults(scene: Scene, before: Callable[[Path], None], tmp_path: Path) -> Iter
     """A fresh queue for each operation that the scene makes, and the operation's number; checks that it makes some."""
     disk = Disk()
     before(tmp_path / "count")
-    spool = MaildirSpool(tmp_path / "count" / "1", disk)
+    spool = MaildirSpool(tmp_path / "count" / "1", disk, SPARES)
     already = len(disk.done)
     scene(spool, [])
     operations = len(disk.done)
@@ -87,7 +101,7 @@ def stop(queue: Path, n: int, after: bool, scene: Scene) -> Confirmed:
     disk = Disk(n, Stopped(), after)
     confirmed: Confirmed = []
     with pytest.raises(Stopped):
-        scene(MaildirSpool(queue / "1", disk), confirmed)
+        scene(MaildirSpool(queue / "1", disk, SPARES), confirmed)
     disk.let_go()
     return confirmed
 
@@ -98,8 +112,8 @@ def nothing(queue: Path) -> None:
 
 def three_waiting(queue: Path) -> None:
     spool = MaildirSpool(queue / "1")
-    for id, content in CONTENT.items():
-        store(spool, id, content)
+    for id in ("id1", "id2", "id3"):
+        store(spool, id, CONTENT[id])
 
 
 def one_tried(queue: Path) -> None:
@@ -111,6 +125,13 @@ def one_tried(queue: Path) -> None:
 def test_killed_while_receiving(tmp_path: Path, after: bool) -> None:
     for queue, n in faults(receiving, nothing, tmp_path):
         confirmed = stop(queue, n, after, receiving)
+        assert set(confirmed) <= set(ids(start_over(queue)))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_while_writing_over_files(tmp_path: Path, after: bool) -> None:
+    for queue, n in faults(reusing, nothing, tmp_path):
+        confirmed = stop(queue, n, after, reusing)
         assert set(confirmed) <= set(ids(start_over(queue)))
 
 

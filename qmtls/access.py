@@ -1,25 +1,42 @@
-"""Who may relay: a pure decision per recipient, with its reason in the reply.
+"""Who may send what to whom: a pure decision per sender and recipient, with its reason in the reply.
 
-The order is qmail-smtpd's: the sender's bad name, then our own domains, then networks, then the certificate. A
-certificate is looked at only where nothing else opens the way; where nothing does, the refusal says why.
+The order is qmail-smtpd's: the sender's bad name, then our own domains, then networks, then the client's identities:
+the first rule whose scope permits. An identity is looked at only where nothing else opens the way (on a submission
+listener nothing else does); where none permits, the refusal says why. A message is charged to its rule last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from math import ceil
+from typing import Protocol
 
 from qmtls.smtp.address import Address
+from qmtls.smtp.events import Transaction
 from qmtls.smtp.reply import Reply, printable, reply
-from qmtls.tls.clients import ClientMatch, ClientRules
+from qmtls.tls.clients import BY_KEY, ClientMatch, ClientRule, ClientRules
+from qmtls.tls.identities import Identity
+from qmtls.tls.policy import Origin
 
 Network = IPv4Network | IPv6Network
 
 NOT_ALLOWED = "sorry, that domain isn't in my list of allowed rcpthosts"
 NO_CERTIFICATE = "no valid cert for gatewaying"
+MAX_REASON = 200  # characters of a reason: a reply line has 512 octets at most (RFC 5321 section 4.5.3.1.5)
 POSTMASTER = "postmaster"  # RFC 5321 section 4.5.1: also without a domain, in any case of letters
+
+
+@dataclass(frozen=True, slots=True)
+class SenderRule:
+    """One line of `tlssenders`: mail of senders in `domain` ("a.example", ".a.example") comes over TLS, and, unless
+    there are no `identities`, from a client whose certificate proves one of them."""
+
+    domain: str
+    identities: frozenset[Identity]
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,7 @@ class AccessRules:
     networks: tuple[Network, ...] = ()
     clients: ClientRules = field(default_factory=ClientRules)
     bad_mail_from: frozenset[str] = frozenset()  # "user@host" and "@host"
+    senders: Mapping[str, SenderRule] = field(default_factory=dict)  # by SenderRule.domain
     local_ip_host: str = ""
     postmaster_host: str = ""  # the local domain of <postmaster> without one; "" = there is no local domain
     # By IP version and prefix length, the first bits of the networks; longest prefix first.
@@ -43,32 +61,55 @@ class AccessRules:
             prefixes.setdefault((network.version, network.prefixlen), {})[bits] = str(network)
         object.__setattr__(self, "prefixes", prefixes)
 
+    @property
+    def any_by_key(self) -> bool:
+        """True if some rule names a certificate or key: then certificates are of use even without clientca.pem."""
+        return self.clients.any_by_key or any(
+            kind in BY_KEY for rule in self.senders.values() for kind, _ in rule.identities
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The client of one connection; made anew once TLS is up."""
+    """The client of one connection; made anew once TLS is up, and when it has logged in."""
 
     address: str  # its IP address
     tls: bool
-    match: ClientMatch | None  # None in plaintext
+    match: ClientMatch | None  # None in plaintext; after AUTH with the user's rule before the others
     tls_summary: str = ""  # TlsFacts.summary, for the trace field and the log
     local_address: str = ""  # our own IP address that it connected to, for mail to user@[IP]
+    submission: bool = False  # it came to a listener of that role: nothing without an identity
+
+
+class Aids(Protocol):
+    """What a decision asks of the world outside."""
+
+    def resolve(self, address: Address) -> tuple[Address, ...] | None:
+        """What to store for a recipient: the same address alone = as it is. None = no such local recipient."""
+
+    def wait(self, rule: ClientRule) -> float:
+        """Takes one message from the rule's rate: 0.0 = taken, else the seconds until one may be had."""
+
+    def now(self) -> float:
+        """The time of day, Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
     """The recipient is taken. `by` says what opened the relay: "" for our own domains, else the network or identity.
 
-    `forward_path` is the address to store instead of the one given: set for <postmaster> and for user@[our own IP].
+    `forward_paths` are the addresses to store instead of the one given, None = that one. `rule` is the identity's: the
+    transaction is charged with it, and its size limit holds.
     """
 
     by: str = ""
-    forward_path: Address | None = None
+    forward_paths: tuple[Address, ...] | None = None
+    rule: ClientRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The recipient is not taken."""
+    """Sender or recipient are not taken."""
 
     reply: Reply
 
@@ -79,42 +120,107 @@ OURS = Permit()
 BAD_SENDER = Refuse(reply(553, "5.7.1", "sorry, your envelope sender is in my badmailfrom list"))
 NO_MAILBOX = Refuse(reply(550, "5.1.1", "sorry, no mailbox here by that name"))
 NOT_ALLOWED_PLAIN = Refuse(reply(553, "5.7.1", NOT_ALLOWED))
+IDENTITY_NEEDED = "nothing is accepted here without an identity"
+TLS_NEEDED = Refuse(reply(530, "5.7.0", "mail of this sender must come over TLS, issue STARTTLS first"))
 
 
 def decide_sender(rules: AccessRules, peer: Peer, reverse_path: Address | None) -> Refuse | None:
     """What MAIL is answered with: None = go on.
 
-    `badmailfrom` is the one rule about senders, and as in qmail its refusal is given at each RCPT instead: some
-    clients send the rest of a pipeline after a refused MAIL as if it had been taken.
+    The refusal of `badmailfrom` is given at each RCPT instead, as in qmail: some clients send the rest of a pipeline
+    after a refused MAIL as if it had been taken.
     """
-    return None
+    if rules.senders and reverse_path is not None:
+        refusal = _unproven_sender(rules, peer, reverse_path)
+        if refusal is not None:
+            return refusal
+    return _submitter_refused(peer, reverse_path) if peer.submission else None
 
 
 def decide_recipient(
     rules: AccessRules,
     peer: Peer,
-    reverse_path: Address | None,
-    forward_path: Address,
-    is_mailbox: Callable[[Address], bool],
+    transaction: Transaction,
+    path: Address,
+    aids: Aids,
+    *,
+    charged: Container[ClientRule] = (),
 ) -> Decision:
-    """What RCPT is answered with, for one recipient."""
-    if reverse_path is not None and rules.bad_mail_from and _is_bad_sender(rules, reverse_path):
+    """What RCPT is answered with, for one recipient. `charged` are the rules that this message has paid already."""
+    sender = transaction.reverse_path
+    if sender is not None and rules.bad_mail_from and _is_bad_sender(rules, sender):
         return BAD_SENDER
-    stored = _stored_path(rules, peer, forward_path)
-    path = stored or forward_path
-    host = path.host
-    bare = not forward_path.domain
-    if (bare or host in rules.locals) and not (host and is_mailbox(path)):
+    meant = _stored_path(rules, peer, path) or path
+    by, rule = "", None
+    if peer.submission or not (not path.domain or _is_listed(rules.rcpt_hosts, meant.host)):
+        if not peer.submission:
+            by = _relay_network(rules, peer.address)
+        if not by:
+            rule = _permitting_rule(peer, sender, meant, aids.now())
+            if rule is None:
+                return _not_allowed(peer, sender, meant, aids.now())
+            by = rule.name
+    stored = aids.resolve(meant)
+    if stored is None:
         return NO_MAILBOX
-    if bare or _is_listed(rules.rcpt_hosts, host):
-        return OURS if stored is None else Permit(forward_path=stored)
-    network = _relay_network(rules, peer.address)
-    if network:
-        return Permit(network, stored)
+    if rule is not None:
+        refusal = _beyond_scope(rule, transaction, aids, charged)
+        if refusal is not None:
+            return refusal
+    same = len(stored) == 1 and stored[0] == path
+    if same and not by:
+        return OURS
+    return Permit(by, None if same else stored, rule)
+
+
+def _unproven_sender(rules: AccessRules, peer: Peer, reverse_path: Address) -> Refuse | None:
+    """`tlssenders`: the line for the sender's domain, else that of its nearest parent."""
+    rule = _nearest(rules.senders, reverse_path.host)
+    if rule is None:
+        return None
+    if not peer.tls:
+        return TLS_NEEDED
+    if not rule.identities or (peer.match is not None and not rule.identities.isdisjoint(peer.match.identities)):
+        return None
+    reason = peer.match.reason if peer.match is not None else ""
+    because = f": {printable(reason, MAX_REASON)}" if reason else ""
+    return Refuse(reply(550, "5.7.1", f"mail of this sender must come with a certificate of its domain{because}"))
+
+
+def _submitter_refused(peer: Peer, reverse_path: Address | None) -> Refuse | None:
     match = peer.match
-    if match is not None and match.rule is not None:
-        return Permit(match.rule.text, stored)
-    return _not_allowed(peer)
+    if match is None or not match.rules:
+        reason = match.reason if match is not None else ""
+        because = f": {printable(reason, MAX_REASON)}" if reason else ""
+        return Refuse(reply(530, "5.7.0", f"{IDENTITY_NEEDED}{because}"))
+    if any(rule.scope.permits_sender(reverse_path) for rule in match.rules):
+        return None
+    bound = printable(match.rules[0].scope.sender_bound(), MAX_REASON)
+    return Refuse(reply(553, "5.7.1", f"sorry, this sender is outside your scope: {bound}"))
+
+
+def _permitting_rule(peer: Peer, sender: Address | None, recipient: Address, now: float) -> ClientRule | None:
+    """The first rule of the client's identities that permits."""
+    if peer.match is not None:
+        for rule in peer.match.rules:
+            if rule.scope.permits(sender, recipient, now):
+                return rule
+    return None
+
+
+def _beyond_scope(
+    rule: ClientRule, transaction: Transaction, aids: Aids, charged: Container[ClientRule]
+) -> Refuse | None:
+    """What a rule that permits still bounds: the size, and then how often."""
+    scope = rule.scope
+    if scope.size and transaction.size is not None and transaction.size > scope.size:
+        return Refuse(reply(552, "5.3.4", f"sorry, messages of {printable(rule.name, 80)} may have {scope.size} bytes"))
+    if scope.rate is not None and rule not in charged:
+        seconds = aids.wait(rule)
+        if seconds > 0:
+            allowed = f"{printable(rule.name, 80)} may send {scope.rate.text}"
+            return Refuse(reply(450, "4.7.1", f"too many messages, {allowed}; try again in {ceil(seconds)} seconds"))
+    return None
 
 
 def _is_bad_sender(rules: AccessRules, reverse_path: Address) -> bool:
@@ -135,6 +241,16 @@ def _stored_path(rules: AccessRules, peer: Peer, path: Address) -> Address | Non
         if ours is not None and _parse(literal) == ours:
             return Address(path.local_part, rules.local_ip_host)
     return None
+
+
+def _nearest(senders: Mapping[str, SenderRule], host: str) -> SenderRule | None:
+    """The entry for the whole name, else for its longest suffix that begins with a dot."""
+    found = senders.get(host)
+    dot = host.find(".")
+    while found is None and dot >= 0:
+        found = senders.get(host[dot:])
+        dot = host.find(".", dot + 1)
+    return found
 
 
 def _is_listed(hosts: frozenset[str], host: str) -> bool:
@@ -175,10 +291,14 @@ def _parse(address: str) -> IPv4Address | IPv6Address | None:
     return (isinstance(ip, IPv6Address) and ip.ipv4_mapped) or ip
 
 
-def _not_allowed(peer: Peer) -> Refuse:
+def _not_allowed(peer: Peer, sender: Address | None, recipient: Address, now: float) -> Refuse:
     if not peer.tls:
         return NOT_ALLOWED_PLAIN
-    reason = peer.match.reason if peer.match is not None else ""
-    return Refuse(
-        reply(553, "5.7.1", f"{NOT_ALLOWED}; {NO_CERTIFICATE}" + (f": {printable(reason, 200)}" if reason else ""))
-    )
+    match = peer.match
+    reason = match.reason if match is not None else ""
+    if match is not None and match.rules:
+        reason = f"outside its scope {match.rules[0].scope.objection(sender, recipient, now)}"
+        more = len(match.rules) - 1
+        reason = printable(reason, MAX_REASON) + (f", and {more} more rule{'s' if more > 1 else ''}" if more else "")
+    because = f": {printable(reason, MAX_REASON + 30)}" if reason else ""
+    return Refuse(reply(553, "5.7.1", f"{NOT_ALLOWED}; {NO_CERTIFICATE}{because}"))

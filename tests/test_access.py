@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from qmtls.access import AccessRules, Peer, Permit, Refuse, decide_recipient, decide_sender
 from qmtls.smtp.address import Address
+from qmtls.smtp.events import Transaction
 from qmtls.tls.clients import ClientMatch, ClientRule
 from qmtls.tls.policy import Origin
 
@@ -21,6 +22,7 @@ RULES = AccessRules(
 )
 RULE = ClientRule("email", "alice@example.org", Origin("control/tlsclients", 1), "Alice@Example.org")
 STRANGER = Peer("203.0.113.9", False, None, local_address="203.0.113.1")
+NOW = 1_800_000_000.0
 SENDER = Address("a", "client.example")
 BASE = "553 5.7.1 sorry, that domain isn't in my list of allowed rcpthosts"
 
@@ -30,16 +32,33 @@ def address(text: str) -> Address:
     return Address(local_part, domain) if local_part else Address(domain, "")
 
 
-def is_mailbox(path: Address) -> bool:
-    return path.local_part in ("user", "postmaster")
+class Desk:
+    """The world outside: users `user` and `postmaster` in local domains, a rate that `waits` says."""
+
+    def __init__(self, rules: AccessRules = RULES, waits: float = 0.0) -> None:
+        self.rules = rules
+        self.waits = waits
+        self.asked: list[ClientRule] = []
+
+    def resolve(self, address: Address) -> tuple[Address, ...] | None:
+        if address.host and address.host not in self.rules.locals:
+            return (address,)
+        return (address,) if address.host and address.local_part in ("user", "postmaster") else None
+
+    def wait(self, rule: ClientRule) -> float:
+        self.asked.append(rule)
+        return self.waits
+
+    def now(self) -> float:
+        return NOW
 
 
 def decide(to: str, peer: Peer = STRANGER, sender: Address | None = SENDER, rules: AccessRules = RULES) -> str:
     """The decision in short: the reply of a refusal, or "ok" with what opened the relay and the address stored."""
-    decision = decide_recipient(rules, peer, sender, address(to), is_mailbox)
+    decision = decide_recipient(rules, peer, Transaction(sender), address(to), Desk(rules))
     if isinstance(decision, Refuse):
         return str(decision.reply)
-    stored = f"as {decision.forward_path}" if decision.forward_path else ""
+    stored = f"as {' '.join(map(str, decision.forward_paths))}" if decision.forward_paths else ""
     return " ".join(word for word in ("ok", decision.by, stored) if word)
 
 
@@ -83,15 +102,15 @@ def test_who_may_send_where_from_anywhere(to: str, expected: str) -> None:
         (Peer("127.0.0.1", False, None), BASE),
         (Peer("", False, None), BASE),
         (Peer("unix socket", False, None), BASE),
-        (Peer("203.0.113.9", True, ClientMatch(None)), f"{BASE}; no valid cert for gatewaying"),
+        (Peer("203.0.113.9", True, ClientMatch()), f"{BASE}; no valid cert for gatewaying"),
         (Peer("203.0.113.9", True, None), f"{BASE}; no valid cert for gatewaying"),
-        (Peer("203.0.113.9", True, ClientMatch(None, "revoked")), f"{BASE}; no valid cert for gatewaying: revoked"),
+        (Peer("203.0.113.9", True, ClientMatch(reason="revoked")), f"{BASE}; no valid cert for gatewaying: revoked"),
         (
-            Peer("203.0.113.9", True, ClientMatch(None, "email address not in my list of tlsclients")),
+            Peer("203.0.113.9", True, ClientMatch(reason="email address not in my list of tlsclients")),
             f"{BASE}; no valid cert for gatewaying: email address not in my list of tlsclients",
         ),
-        (Peer("203.0.113.9", True, ClientMatch(RULE)), "ok Alice@Example.org"),
-        (Peer("192.0.2.1", True, ClientMatch(None, "expired")), "ok 192.0.2.0/24"),
+        (Peer("203.0.113.9", True, ClientMatch((RULE,))), "ok Alice@Example.org"),
+        (Peer("192.0.2.1", True, ClientMatch(reason="expired")), "ok 192.0.2.0/24"),
     ],
 )
 def test_what_opens_the_relay(peer: Peer, expected: str) -> None:
@@ -99,7 +118,7 @@ def test_what_opens_the_relay(peer: Peer, expected: str) -> None:
 
 
 def test_a_certificate_opens_every_domain_but_makes_no_mailbox() -> None:
-    peer = Peer("203.0.113.9", True, ClientMatch(RULE))
+    peer = Peer("203.0.113.9", True, ClientMatch((RULE,)))
     assert decide("user@local.example", peer) == "ok Alice@Example.org"
     assert decide("nobody@here.example", peer).startswith("550 5.1.1")
     # Our own domains need no certificate, so none is named as what opened the way.
@@ -117,7 +136,7 @@ def test_a_certificate_opens_every_domain_but_makes_no_mailbox() -> None:
     ],
 )
 def test_badmailfrom_is_told_at_each_rcpt(sender: str, refused: bool) -> None:
-    peer = Peer("192.0.2.1", True, ClientMatch(RULE))
+    peer = Peer("192.0.2.1", True, ClientMatch((RULE,)))
     assert decide_sender(RULES, peer, address(sender)) is None
     for to in ("user@here.example", "x@else.example"):
         told = decide(to, peer, address(sender))
@@ -142,8 +161,8 @@ def test_a_whole_network_opens_to_its_own_family_only() -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_any_address_gets_a_decision_and_a_clean_reply(local_part: str, domain: str, reason: str) -> None:
-    peer = Peer("203.0.113.9", True, ClientMatch(None, reason), local_address="203.0.113.1")
-    decision = decide_recipient(RULES, peer, SENDER, Address(local_part, domain), is_mailbox)
+    peer = Peer("203.0.113.9", True, ClientMatch(reason=reason), local_address="203.0.113.1")
+    decision = decide_recipient(RULES, peer, Transaction(SENDER), Address(local_part, domain), Desk())
     if isinstance(decision, Refuse):
         assert decision.reply.encode().count(b"\r\n") == 1
         assert "\n" not in decision.reply.text

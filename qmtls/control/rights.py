@@ -8,7 +8,8 @@ from typing import TypeVar
 from qmtls.access import AccessRules, Network
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.values import domain_or_parent, host, network, sha256_digest, spki_digest
-from qmtls.tls.clients import EMAIL, ClientRule, ClientRules
+from qmtls.tls.clients import ClientRule, ClientRules
+from qmtls.tls.identities import EMAIL
 
 # Kinds of rule that a later version knows. A rule is never read as something weaker than it says.
 _LATER_KINDS = ("dn", "san")
@@ -18,8 +19,7 @@ T = TypeVar("T")
 
 def read_access(files: ControlFiles, me: str) -> AccessRules:
     """Every rule about recipients. A missing rcpthosts means me and locals, never everything."""
-    local_lines = files.lines("locals")
-    locals = frozenset((me,) if local_lines is None else _each(files, local_lines, _local))
+    locals = read_locals(files, me)
     local_ip = files.first_line("localiphost")
     return AccessRules(
         locals=locals,
@@ -30,6 +30,12 @@ def read_access(files: ControlFiles, me: str) -> AccessRules:
         local_ip_host=next(iter(_each(files, [local_ip] if local_ip else None, lambda line: host(line.text))), me),
         postmaster_host=me if me in locals else min(locals, default=""),
     )
+
+
+def read_locals(files: ControlFiles, me: str) -> frozenset[str]:
+    """The domains whose mail is delivered here; me if the file is missing."""
+    lines = files.lines("locals")
+    return frozenset((me,) if lines is None else _each(files, lines, _local))
 
 
 def client_rule(line: Line) -> ClientRule:

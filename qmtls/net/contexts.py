@@ -31,7 +31,7 @@ class ServerTls:
     def __init__(self, settings: Settings) -> None:
         self.trust = settings.client_trust
         # A certificate is asked for whenever a rule could make use of one.
-        self.ask = self.trust is not None or settings.access.clients.any_by_key
+        self.ask = self.trust is not None or settings.access.any_by_key
         self._context: SSL.Context | None = None
         if settings.server_credential is not None:
             self._context = _server_context(settings, settings.server_credential)
@@ -123,7 +123,7 @@ def _server_context(settings: Settings, credential: Credential) -> SSL.Context:
     _use(context, credential)
     trust = settings.client_trust
     if trust is not None:
-        _trust(context, trust, announce=not settings.access.clients.any_by_key)
+        _trust(context, trust, announce=not settings.access.any_by_key)
     return context
 
 

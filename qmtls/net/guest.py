@@ -18,27 +18,28 @@ from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import RcptTo, Transaction
 from qmtls.smtp.reply import Reply
-from qmtls.tls.clients import match_client
+from qmtls.tls.clients import ClientRule, match_client
 
 
 class Guest:
     """One per connection. It answers; what the answer does to the session is the adapter's business."""
 
-    __slots__ = ("_house", "_relay_by", "_stored_as", "peer", "snapshot")
+    __slots__ = ("_charged", "_house", "_relay_by", "_stored_as", "peer", "snapshot")
 
     def __init__(self, house: House, client: str) -> None:
         self._house = house
         self.snapshot = house.current()
         self.peer = Peer(client, False, None)
         self._relay_by = ""  # what opened the relay for this transaction
-        self._stored_as: dict[Address, Address] = {}  # recipients that are stored under another address
+        self._stored_as: dict[Address, tuple[Address, ...]] = {}  # recipients that are stored under other addresses
+        self._charged: list[ClientRule] = []  # the rules that this message has paid
 
     def secured(self, tls: TlsPipe) -> None:
         """The handshake is over. The facts are read once, here; from now on `peer` says who the client is."""
         server = self.snapshot.server
         facts = facts_of(tls.connection, tls.creator.recorder, client=False, crls=server.crls)
         trusted = server.trust is not None
-        match = match_client(self.snapshot.settings.access.clients, facts, trusted=trusted)
+        match = match_client(self.snapshot.settings.access.clients, facts, trusted=trusted, now=self._house.now())
         self.peer = replace(self.peer, tls=True, match=match, tls_summary=facts.summary)
 
     def mail(self, transaction: Transaction) -> Reply:
@@ -51,7 +52,7 @@ class Guest:
         house = self._house
         try:
             decision = decide_recipient(
-                self.snapshot.settings.access, self.peer, transaction.reverse_path, event.address, house.is_mailbox
+                self.snapshot.settings.access, self.peer, transaction, event.address, self, charged=self._charged
             )
         except MailboxError as problem:
             house.say(f"mailbox trouble to=<{event.address}> error={problem}")
@@ -62,9 +63,24 @@ class Guest:
             return decision.reply
         if decision.by:
             self._relay_by = decision.by
-        if decision.forward_path is not None:
-            self._stored_as[event.address] = decision.forward_path
+        if decision.forward_paths is not None:
+            self._stored_as[event.address] = decision.forward_paths
+        if decision.rule is not None:
+            self._charged.append(decision.rule)
         return RECIPIENT_OK
+
+    # ------------------------------------------------------------ what a decision asks (access.Aids)
+
+    def resolve(self, address: Address) -> tuple[Address, ...] | None:
+        if address.host and address.host not in self.snapshot.settings.access.locals:
+            return (address,)
+        return (address,) if address.host and self._house.is_mailbox(address) else None
+
+    def wait(self, rule: ClientRule) -> float:
+        return 0.0
+
+    def now(self) -> float:
+        return self._house.now()
 
     def reached(self, local_address: str) -> None:
         """Our own address that the client connected to; asked for only where mail to it as a literal comes."""
@@ -78,9 +94,11 @@ class Guest:
         """The recipients as they go into the envelope."""
         if not self._stored_as:
             return recipients
-        return tuple(replace(r, address=self._stored_as.get(r.address, r.address)) for r in recipients)
+        meant = ((r, a) for r in recipients for a in self._stored_as.get(r.address, (r.address,)))
+        return tuple({a: replace(r, address=a) for r, a in meant}.values())
 
     def forget_transaction(self) -> None:
         """What was found out belongs to the transaction that is over, or whose content begins."""
         self._relay_by = ""
         self._stored_as.clear()
+        self._charged.clear()

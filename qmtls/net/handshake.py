@@ -12,28 +12,9 @@ from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
+from qmtls.tls.complaints import ABOUT_LISTS, REVOKED, VERIFY_WORDS
 from qmtls.tls.facts import ChainError, TlsFacts
-
-REVOKED = 23  # X509_V_ERR_CERT_REVOKED
-
-# The texts of OpenSSL's verifier in words for people; any other code is shown by its number.
-VERIFY_TEXTS = {
-    2: "unknown issuer",
-    3: "no revocation list for its CA",
-    9: "not yet valid",
-    10: "expired",
-    12: "the revocation list of its CA has expired",
-    18: "self-signed certificate",
-    19: "self-signed certificate in the chain",
-    20: "unknown issuer",
-    21: "unknown issuer",
-    23: "revoked",
-    24: "issuer is not a CA",
-    26: "not meant for this use (extended key usage)",
-    66: "its key is too weak",
-    67: "the key of its CA is too weak",
-    68: "its signature digest is too weak",
-}
+from qmtls.tls.names import shown_dn
 
 
 class Recorder:
@@ -48,7 +29,8 @@ class Recorder:
     def __call__(self, conn: SSL.Connection, cert: X509, code: int, depth: int, ok: int) -> bool:
         self.ran = True
         if not ok:
-            self.errors.append(ChainError(code, depth, VERIFY_TEXTS.get(code, f"verify error {code}")))
+            issuer = _issuer(cert) if code in ABOUT_LISTS else ""
+            self.errors.append(ChainError(code, depth, VERIFY_WORDS.get(code, f"verify error {code}"), issuer))
         return True
 
 
@@ -87,9 +69,9 @@ def facts_of(
 ) -> TlsFacts:
     """What the finished handshake on `conn` showed. `crls` also decide about leaves whose CA is not in the store."""
     errors = list(recorder.errors)
-    leaf, chain = _certificates(conn, client)
+    leaf, chain, unreadable = _certificates(conn, client)
     if leaf is not None and not any(e.code == REVOKED for e in errors) and is_revoked(leaf, crls):
-        errors.append(ChainError(REVOKED, 0, VERIFY_TEXTS[REVOKED]))
+        errors.append(ChainError(REVOKED, 0, VERIFY_WORDS[REVOKED]))
     return TlsFacts(
         version=conn.get_protocol_version_name(),
         cipher=conn.get_cipher_name() or "",
@@ -99,20 +81,32 @@ def facts_of(
         errors=tuple(errors),
         verified=leaf is not None and recorder.ran and not errors,
         server_name=server_name,
+        unreadable=unreadable,
     )
 
 
-def _certificates(conn: SSL.Connection, client: bool) -> tuple[x509.Certificate | None, tuple[x509.Certificate, ...]]:
-    """The leaf, and the chain as sent. OpenSSL takes certificates that our parser cannot: they are as if not shown."""
+def _issuer(cert: X509) -> str:
+    """Who signed it, for a sentence; "" if that cannot be read."""
+    try:
+        return shown_dn(cert.to_cryptography().issuer)
+    except Exception:  # the parser's errors are many, and have no base of their own
+        return ""
+
+
+def _certificates(
+    conn: SSL.Connection, client: bool
+) -> tuple[x509.Certificate | None, tuple[x509.Certificate, ...], bool]:
+    """The leaf, the chain as sent, and whether there is something that cannot be read: OpenSSL takes certificates that
+    our parser does not, and they open nothing."""
     try:
         leaf = conn.get_peer_certificate(as_cryptography=True)
         sent = conn.get_peer_cert_chain(as_cryptography=True) or []
     except Exception:  # the parser's errors are many, and have no base of their own
-        return None, ()
+        return None, (), True
     if leaf is None:
-        return None, ()
+        return None, (), False
     # A client sees the leaf at the head of the sent chain, a server does not.
-    return leaf, tuple(sent) if client else (leaf, *sent)
+    return leaf, tuple(sent) if client else (leaf, *sent), False
 
 
 def is_revoked(leaf: x509.Certificate, crls: Iterable[x509.CertificateRevocationList]) -> bool:

@@ -15,6 +15,7 @@ from qmtls.smtp.server import ServerSession
 from qmtls.smtp.trace import received_field
 from qmtls.spool.api import Incoming, Spool
 from qmtls.spool.incoming import gather
+from qmtls.tls.clients import USER
 
 REMEMBERED = 64 * 1024  # octets of content kept in memory for the first attempt
 
@@ -69,8 +70,8 @@ class Reception:
             parameters=transaction.parameters,
         )
         self = cls(spool, spool.begin(id, envelope), envelope)
-        rule = peer.match.rule if peer.match is not None else None
-        by_certificate = relay_by if rule is not None and relay_by == rule.text else ""
+        rules = peer.match.rules if peer.match is not None else ()
+        by_certificate = relay_by if any(rule.name == relay_by and rule.kind != USER for rule in rules) else ""
         one = str(recipients[0].address) if len(recipients) == 1 else ""
         self._keep(
             received_field(arrival, by=came.me, id=id, recipients=len(recipients), recipient=one, cert=by_certificate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import idna
@@ -55,11 +56,21 @@ class Address:
 
     @property
     def host(self) -> str:
-        """The domain for comparisons: lower case, without a final dot."""
-        return self.domain.lower().rstrip(".")
+        """The domain for comparisons: lower case, A-labels, without a final dot."""
+        domain = self.domain
+        return (domain if domain.isascii() else _a_labels(domain)).lower().rstrip(".")
 
     def __str__(self) -> str:
         return f"{self.local_part}@{self.domain}" if self.domain else self.local_part
+
+
+@lru_cache(maxsize=1024)
+def _a_labels(domain: str) -> str:
+    """As DNS and rules have it (RFC 5890); one that has no such form is left as it is and equals no rule's."""
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii")
+    except UnicodeError:  # what idna raises is one of these
+        return domain
 
 
 def parse_address(text: str, *, smtputf8: bool = False) -> Address:

@@ -1,120 +1,122 @@
 """Client identities: the rules of `tlsclients`, and which of them a shown certificate meets.
 
-Rules that name a certificate or key need no CA and ask for no date. E-mail rules believe a certificate only if its
-chain to `clientca.pem` was verified without any complaint. A revoked certificate opens nothing, whichever rule it
-meets. Whatever cannot be read in a certificate is as if it were not there: it opens nothing.
+Rules that name a certificate or key need no CA and ask for no date. The others (e-mail, subject, subjectAltName)
+believe a certificate only if its chain to `clientca.pem` was verified without any complaint. A revoked certificate
+opens nothing, whichever rule it meets. Whatever cannot be read in a certificate is as if it were not there.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
+from qmtls.tls.complaints import REVOKED
 from qmtls.tls.facts import TlsFacts
-from qmtls.tls.pin import certificate_digest, key_digest
+from qmtls.tls.identities import Identity, chained_identities, email_problem, own_identities
+from qmtls.tls.pin import is_ca
 from qmtls.tls.policy import Origin
+from qmtls.tls.scope import UNBOUNDED, Scope
 from qmtls.tls.verdict import chain_problem
 
-REVOKED = 23  # OpenSSL's X509_V_ERR_CERT_REVOKED
-
-# An address that a rule may name: printable ASCII, no blanks. NUL and line ends are outside of it, so an address cut
-# short by one in another parser never looks equal here.
-EMAIL = re.compile(r"[!-?A-~]+@[!-?A-~]+\Z")
+# Kinds of rule that name a certificate or key itself, and so need no CA.
+BY_KEY = frozenset({"sha256", "spki"})
+USER = "user"  # the kind of a line of control/users: an identity that a password proves
 
 
 @dataclass(frozen=True, slots=True)
 class ClientRule:
-    """One line of `tlsclients`: kind "email", "sha256" or "spki"; value normalised (lower case, raw hex digest)."""
+    """One identity with its scope: a line of `tlsclients` or `users`.
+
+    `kind` is "email", "sha256", "spki", "dn", "san:email", "san:dns", "san:uri", "san:ip" or "user"; `value` is
+    normalised as the certificate's identities are (qmtls.tls.identities).
+    """
 
     kind: str
     value: str
     origin: Origin
-    text: str  # as written, for trace and refusals
+    text: str  # the identity as written, for trace and refusals
+    scope: Scope = UNBOUNDED
+
+    @property
+    def name(self) -> str:
+        """What trace, log and listings call it."""
+        return self.scope.label or self.text
+
+    @property
+    def identity(self) -> Identity:
+        return self.kind, self.value
 
 
 @dataclass(frozen=True, slots=True)
 class ClientRules:
-    """The rules by kind and value, for one look-up each. Of several with one value the first counts."""
+    """The rules by identity, for one look-up each. One identity may have several."""
 
     rules: tuple[ClientRule, ...] = ()
-    places: Mapping[tuple[str, str], int] = field(init=False, repr=False, compare=False)
+    places: Mapping[Identity, tuple[int, ...]] = field(init=False, repr=False, compare=False)
+    any_by_key: bool = field(init=False, repr=False, compare=False)
+    """True if some rule names a certificate or key: then certificates are of use even without clientca.pem."""
 
     def __post_init__(self) -> None:
-        places: dict[tuple[str, str], int] = {}
+        places: dict[Identity, tuple[int, ...]] = {}
         for place, rule in enumerate(self.rules):
-            places.setdefault((rule.kind, rule.value), place)
+            places[rule.identity] = (*places.get(rule.identity, ()), place)
         object.__setattr__(self, "places", places)
+        object.__setattr__(self, "any_by_key", any(rule.kind in BY_KEY for rule in self.rules))
 
-    @property
-    def any_by_key(self) -> bool:
-        """True if some rule names a certificate or key: then certificates are of use even without clientca.pem."""
-        return any(rule.kind in ("sha256", "spki") for rule in self.rules)
+    def of(self, identities: Iterable[Identity]) -> tuple[ClientRule, ...]:
+        """The rules for any of them, in the order of the file."""
+        found = {place for identity in identities for place in self.places.get(identity, ())}
+        return tuple(self.rules[place] for place in sorted(found))
 
 
 @dataclass(frozen=True, slots=True)
 class ClientMatch:
-    """The rule that a client's certificate meets, or None and the reason for the refusal: "" = none was shown."""
+    """The rules that a client's certificate meets, in the order of the file; without any, the `reason` for the
+    refusal: "" = no certificate was shown. `identities` is all that the certificate proves, named by a rule or not."""
 
-    rule: ClientRule | None
+    rules: tuple[ClientRule, ...] = ()
     reason: str = ""
+    identities: frozenset[Identity] = frozenset()
+
+    @property
+    def rule(self) -> ClientRule | None:
+        return self.rules[0] if self.rules else None
 
 
-def match_client(rules: ClientRules, facts: TlsFacts | None, *, trusted: bool = True) -> ClientMatch:
-    """The first rule that the shown certificate meets. Done once per connection.
+def match_client(rules: ClientRules, facts: TlsFacts | None, *, trusted: bool, now: float) -> ClientMatch:
+    """Every rule that the shown certificate meets. Done once per connection, and again when rules have changed.
 
-    `trusted` False = there is no `clientca.pem`: then only rules that name a certificate or key can be met.
+    `trusted` False = there is no `clientca.pem`: then only rules that name a certificate or key can be met. `now` (Unix
+    seconds) because a certificate may expire in a session that began before.
     """
-    if facts is None or facts.leaf is None:
-        return ClientMatch(None)
+    if facts is None or (facts.leaf is None and not facts.unreadable):
+        return ClientMatch()
+    if facts.leaf is None:
+        return ClientMatch(reason="it cannot be read")
     if any(error.code == REVOKED for error in facts.errors):
-        return ClientMatch(None, "revoked")
+        return ClientMatch(reason="revoked")
     if not facts.verified and not facts.errors:
         # The verifier did not run in this handshake (a resumed session): nothing is known, revocation least of all.
-        return ClientMatch(None, "not verified in this session")
-    chained = trusted and facts.verified
-    emails = certificate_emails(facts.leaf) if chained else ()
-    found = [rules.places[key] for key in _identities(facts.leaf, emails) if key in rules.places]
-    if found:
-        return ClientMatch(rules.rules[min(found)])
-    if not trusted:
-        return ClientMatch(None, "not in my list of tlsclients")
-    if not chained:
-        return ClientMatch(None, chain_problem(facts))
-    return ClientMatch(None, "email address not in my list of tlsclients" if emails else "contains no email address")
+        return ClientMatch(reason="not verified in this session")
+    distrust = _distrust(facts, now) if trusted else "not in my list of tlsclients"
+    identities = own_identities(facts.leaf)
+    if not distrust:
+        identities |= chained_identities(facts.leaf)
+    found = rules.of(identities)
+    return ClientMatch(found, "" if found else distrust or _unlisted(facts), identities)
 
 
-def _identities(leaf: x509.Certificate, emails: tuple[str, ...]) -> list[tuple[str, str]]:
-    identities = [("email", email.lower()) for email in emails]
-    identities.append(("sha256", certificate_digest(leaf).hex()))
-    try:
-        identities.append(("spki", key_digest(leaf).hex()))
-    except (ValueError, IndexError):
-        pass
-    return identities
+def _distrust(facts: TlsFacts, now: float) -> str:
+    """Why the names in the certificate count for nothing; "" = they count."""
+    assert facts.leaf is not None
+    if not facts.verified:
+        return chain_problem(facts)
+    if datetime.fromtimestamp(now, UTC) > facts.leaf.not_valid_after_utc:
+        return "expired"
+    return "it is a CA's certificate, not a client's" if is_ca(facts.leaf) else ""
 
 
-def certificate_emails(cert: x509.Certificate) -> tuple[str, ...]:
-    """The addresses that the certificate vouches for, as written in it: its SAN rfc822Names if it has any, else its one
-    subject emailAddress; several there are ambiguous and give none, as does anything that cannot be read."""
-    try:
-        names = _san_emails(cert)
-        if names is None:
-            attributes = cert.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
-            names = [str(attributes[0].value)] if len(attributes) == 1 else []
-    except Exception:
-        # The parser's errors for malformed extensions and names are many; none of them may become an identity.
-        return ()
-    return tuple(name for name in names if EMAIL.match(name))
-
-
-def _san_emails(cert: x509.Certificate) -> list[str] | None:
-    """None = there is no rfc822Name."""
-    try:
-        san = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return None
-    return san.get_values_for_type(x509.RFC822Name) or None
+def _unlisted(facts: TlsFacts) -> str:
+    assert facts.leaf is not None
+    return email_problem(facts.leaf) or "email address not in my list of tlsclients"

@@ -9,11 +9,15 @@ from cryptography import x509
 
 @dataclass(frozen=True, slots=True)
 class ChainError:
-    """One complaint of the verifier: OpenSSL's error `code`, the `depth` it concerns (0 = leaf) and its `text`."""
+    """One complaint of the verifier: OpenSSL's error `code`, the `depth` it concerns (0 = leaf) and its `text`.
+
+    `issuer` names the CA of the certificate at that depth, where the complaint is about the CA's revocation list.
+    """
 
     code: int
     depth: int
     text: str
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class TlsFacts:
     errors: tuple[ChainError, ...]
     verified: bool
     server_name: str = ""  # SNI as sent or received
+    unreadable: bool = False  # a certificate was shown, and our parser cannot read it: `leaf` is None
 
     @property
     def summary(self) -> str:

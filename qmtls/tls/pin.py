@@ -100,18 +100,18 @@ def pin_set(certificates: tuple[x509.Certificate, ...]) -> PinSet:
 
 def _subject_public_key_info(tbs: bytes) -> bytes:
     """The seventh element of a TBSCertificate (RFC 5280 section 4.1), header included."""
-    _, position, _ = _element(tbs, 0)
+    _, position, _ = element(tbs, 0)
     if tbs[position] == _VERSION:
-        position = _element(tbs, position)[2]
+        position = element(tbs, position)[2]
     for _ in range(5):  # serialNumber, signature, issuer, validity, subject
-        position = _element(tbs, position)[2]
-    tag, _, end = _element(tbs, position)
+        position = element(tbs, position)[2]
+    tag, _, end = element(tbs, position)
     if tag != _SEQUENCE or end > len(tbs):
         raise ValueError("no SubjectPublicKeyInfo where it should be")
     return tbs[position:end]
 
 
-def _element(der: bytes, position: int) -> tuple[int, int, int]:
+def element(der: bytes, position: int) -> tuple[int, int, int]:
     """The DER element at `position`: its tag, where its content begins, where it ends."""
     tag, length = der[position], der[position + 1]
     start = position + 2

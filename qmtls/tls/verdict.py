@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from qmtls.tls.facts import ChainError, TlsFacts
+from qmtls.tls.complaints import worst_words
+from qmtls.tls.facts import TlsFacts
 from qmtls.tls.names import name_matches, shown_names
 from qmtls.tls.pin import certificate_digest, key_digest, key_pin_text
 from qmtls.tls.policy import Level, Policy
@@ -21,28 +22,6 @@ from qmtls.tls.policy import Level, Policy
 NOT_SUPPORTED = "4.7.4"  # the host offers no TLS
 CRYPTOGRAPHIC_FAILURE = "4.7.5"  # it does, and what it shows does not do
 
-# What OpenSSL's verifier says, most telling first; of several complaints the first in this order is shown.
-VERIFY_WORDS = {
-    23: "revoked",
-    2: "unknown issuer",
-    20: "unknown issuer",
-    21: "unknown issuer",
-    18: "self-signed",
-    19: "self-signed CA that is not trusted",
-    10: "expired",
-    9: "not yet valid",
-    3: "no revocation list of its CA",
-    12: "the revocation list of its CA has expired",
-    11: "the revocation list of its CA is not yet valid",
-    24: "its issuer is no CA",
-    79: "its issuer is no CA",
-    25: "the chain is longer than a CA of it permits",
-    26: "not meant for this use",
-    66: "its key is too weak",
-    67: "the key of a CA is too weak",
-    68: "its signature digest is too weak",
-    7: "bad signature",
-}
 _ODD = re.compile(r"[^ -~]")
 
 
@@ -127,15 +106,7 @@ def chain_problem(facts: TlsFacts) -> str:
     """The most telling complaint of the verifier, in words."""
     if not facts.errors:
         return "the chain was not checked"
-    order = list(VERIFY_WORDS)
-    worst = min(facts.errors, key=lambda e: order.index(e.code) if e.code in VERIFY_WORDS else len(order))
-    return verify_words(worst)
-
-
-def verify_words(error: ChainError) -> str:
-    """One complaint in words of printable ASCII."""
-    words = VERIFY_WORDS.get(error.code) or _ODD.sub("?", error.text) or f"verify error {error.code}"
-    return words if error.depth <= 0 else f"{words}, at a CA above it"
+    return worst_words(facts.errors)
 
 
 def _wrong_name(policy: Policy, leaf: x509.Certificate, host: str) -> Verdict:

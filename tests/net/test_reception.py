@@ -53,7 +53,7 @@ def test_the_protocol_of_the_trace(tls: bool, hello: str, protocol: str) -> None
 
 
 def test_the_certificate_that_opened_the_relay() -> None:
-    opened = begun(Peer("192.0.2.1", True, ClientMatch(RULE)), "alice@a.example")
+    opened = begun(Peer("192.0.2.1", True, ClientMatch((RULE,))), "alice@a.example")
     assert "(cert alice@a.example)" in head(opened)
     assert opened.envelope.arrival.identity == "alice@a.example"
     network = begun(Peer("192.0.2.1", False, None), "192.0.2.0/24")
@@ -88,7 +88,7 @@ def test_after_trouble_content_is_passed_over() -> None:
 
 def test_the_log_line() -> None:
     said: list[str] = []
-    reception = begun(Peer("192.0.2.1", True, ClientMatch(RULE), "TLSv1.3 X"), "alice@a.example", recipients=3)
+    reception = begun(Peer("192.0.2.1", True, ClientMatch((RULE,)), "TLSv1.3 X"), "alice@a.example", recipients=3)
     reception.write(b"12345")
     reception.log_accepted(said.append)
     (line,) = said

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from qmtls.tls.clients import ClientRule, ClientRules, certificate_emails, match_client
+from qmtls.tls.clients import ClientRule, ClientRules, match_client
 from qmtls.tls.facts import TlsFacts
+from qmtls.tls.identities import certificate_emails
 from qmtls.tls.pin import certificate_digest, key_digest
 from qmtls.tls.policy import Origin
-from tests.tls.pki import certificate, facts, san_entries
+from tests.tls.pki import NOW, certificate, facts, san_entries
 
 ALICE = certificate("alice", emails=["Alice@Example.org"])
 RENEWED = certificate("alice renewed", emails=["new@example.org"], key_name="alice")
@@ -74,7 +75,7 @@ def test_the_addresses_that_a_certificate_vouches_for(cert: x509.Certificate, ex
     ],
 )
 def test_a_certificate_meets_a_rule(client_rules: ClientRules, shown: TlsFacts, line: int) -> None:
-    match = match_client(client_rules, shown)
+    match = match_client(client_rules, shown, trusted=True, now=NOW.timestamp())
     assert match.rule is not None and match.rule.origin.line == line
     assert match.reason == ""
 
@@ -105,15 +106,18 @@ def test_a_certificate_meets_a_rule(client_rules: ClientRules, shown: TlsFacts, 
     ],
 )
 def test_the_reason_of_a_refusal(client_rules: ClientRules, shown: TlsFacts | None, reason: str) -> None:
-    match = match_client(client_rules, shown)
+    match = match_client(client_rules, shown, trusted=True, now=NOW.timestamp())
     assert match.rule is None
     assert match.reason == reason
 
 
 def test_without_a_ca_only_certificates_and_keys_count() -> None:
     # A verified chain to something that is not clientca.pem says nothing about an e-mail.
-    assert match_client(BY_EMAIL, facts(ALICE), trusted=False).reason == "not in my list of tlsclients"
-    assert match_client(BY_KEY, facts(ALICE, 20), trusted=False).rule is not None
+    assert (
+        match_client(BY_EMAIL, facts(ALICE), trusted=False, now=NOW.timestamp()).reason
+        == "not in my list of tlsclients"
+    )
+    assert match_client(BY_KEY, facts(ALICE, 20), trusted=False, now=NOW.timestamp()).rule is not None
 
 
 def test_rules_by_key_ask_for_certificates_without_a_ca() -> None:

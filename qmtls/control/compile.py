@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from qmtls.access import AccessRules
+from qmtls.control.limits import read_limits
 from qmtls.control.lists import BadValueError, Content, ControlFiles, quote
 from qmtls.control.pem import load_authorities, load_credential, load_crls
 from qmtls.control.pins import read_host_files
@@ -19,6 +20,7 @@ from qmtls.control.policies import read_default, read_policy_lines
 from qmtls.control.rights import read_access
 from qmtls.control.routes import read_routing
 from qmtls.control.settings import ClientTrust, ControlError, Listener, Problem, Settings
+from qmtls.control.users import read_users
 from qmtls.control.values import (
     cipher_list,
     greeting,
@@ -94,6 +96,8 @@ def compile_control(control: Path, *, home: Path | None = None) -> Settings:
         double_bounce_host=_single(files, "doublebouncehost", host, me),
         dns_servers=_dns_servers(files),
         listeners=_listeners(files),
+        limits=read_limits(files, access.networks),
+        users=read_users(files),
         warnings=files.finish(),  # evaluated last: everything has been read, and a problem ends it here
     )
 

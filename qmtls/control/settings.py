@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -10,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from qmtls.access import AccessRules
 from qmtls.delivery.routes import Routing
+from qmtls.limits import LimitRules
+from qmtls.tls.clients import ClientRule
 from qmtls.tls.policy import Origin, PolicyRules
 
 
@@ -60,6 +63,14 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """One line of `users`: argon2's encoded hash of the password, and the identity that it proves."""
+
+    hash: str = field(repr=False)  # never shown, never logged
+    rule: ClientRule
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One snapshot. Names and defaults are those of the files (docs/control.md); times in seconds."""
 
@@ -88,4 +99,6 @@ class Settings:
     double_bounce_host: str
     dns_servers: tuple[tuple[str, int], ...]  # () = the system's
     listeners: tuple[Listener, ...]  # () = the default
+    limits: LimitRules = field(default_factory=LimitRules)
+    users: Mapping[str, User] = field(default_factory=dict)  # by name; {} = no AUTH with a password
     warnings: tuple[Problem, ...] = ()  # what `qmtls check` says although the directory can be used

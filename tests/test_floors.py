@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"qmtls.smtp", "qmtls.tls"}),
     frozenset({"qmtls.smtp.server", "qmtls.smtp.client"}),
-    frozenset({"qmtls.access", "qmtls.limits", "qmtls.spool", "qmtls.ledger"}),
+    frozenset({"qmtls.access", "qmtls.limits", "qmtls.recipients", "qmtls.spool", "qmtls.ledger"}),
     frozenset({"qmtls.delivery"}),
     frozenset({"qmtls.control"}),
     frozenset({"qmtls.net"}),

@@ -17,6 +17,7 @@ from qmtls.control.lists import BadValueError, Content, ControlFiles, quote
 from qmtls.control.pem import load_authorities, load_credential, load_crls
 from qmtls.control.pins import read_host_files
 from qmtls.control.policies import read_default, read_policy_lines
+from qmtls.control.recipients import read_recipients
 from qmtls.control.rights import read_access
 from qmtls.control.routes import read_routing
 from qmtls.control.settings import ClientTrust, ControlError, Listener, Problem, Settings
@@ -51,7 +52,7 @@ NUMBERS = {
 
 # Files of qmail's or of later versions that this one does not read. Where leaving one out could let through what it
 # forbids, or send mail that is then refused for good, it ends the load; else it is a warning.
-UNUSED = ("virtualdomains", "percenthack", "envnoathost", "tlsrpt", "authroutes")
+UNUSED = ("tlsrpt", "authroutes")
 UNUSED_DIRECTORIES = ("servercerts",)
 REFUSED = ("tlssenders",)
 REFUSED_DIRECTORIES = ("clientcerts",)
@@ -67,6 +68,7 @@ def compile_control(control: Path, *, home: Path | None = None) -> Settings:
         raise ControlError((Problem(Origin(str(control)), "is no directory that can be read", mend),))
     me = _me(files)
     access = read_access(files, me)
+    recipients = read_recipients(files, access.locals, access.postmaster_host)
     count = _numbers(files)
     _note_unused(files)
     _note_mailboxes(files, access, home)
@@ -77,6 +79,7 @@ def compile_control(control: Path, *, home: Path | None = None) -> Settings:
         helo_host=_single(files, "helohost", host_or_literal, me),
         access=access,
         tls=_policy_rules(files),
+        recipients=recipients,
         routing=read_routing(files, access.locals),
         client_trust=_client_trust(files, access),
         server_credential=_pem(files, "servercert.pem", load_credential),

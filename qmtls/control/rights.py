@@ -28,7 +28,7 @@ def read_access(files: ControlFiles, me: str) -> AccessRules:
         clients=ClientRules(tuple(_each(files, files.lines("tlsclients"), client_rule))),
         bad_mail_from=_bad_mail_from(files),
         local_ip_host=next(iter(_each(files, [local_ip] if local_ip else None, lambda line: host(line.text))), me),
-        postmaster_host=me if me in locals else min(locals, default=""),
+        postmaster_host=read_own_domain(files, me, locals),
     )
 
 
@@ -36,6 +36,24 @@ def read_locals(files: ControlFiles, me: str) -> frozenset[str]:
     """The domains whose mail is delivered here; me if the file is missing."""
     lines = files.lines("locals")
     return frozenset((me,) if lines is None else _each(files, lines, _local))
+
+
+def read_locals(files: ControlFiles, me: str) -> frozenset[str]:
+    """The domains whose mail is delivered here; me if the file is missing."""
+    lines = files.lines("locals")
+    return frozenset((me,) if lines is None else _each(files, lines, _local))
+
+
+def read_own_domain(files: ControlFiles, me: str, locals: frozenset[str]) -> str:
+    """The local domain of names without one: envnoathost, else me, else the first of locals; "" = there is none."""
+    line = files.first_line("envnoathost")
+    if line is not None:
+        with files.collecting(line.origin):
+            named = host(line.text)
+            if named in locals:
+                return named
+            files.warn(line.origin, f"{named} is not in locals: <postmaster> stays here", "add it to locals")
+    return me if me in locals else min(locals, default="")
 
 
 def client_rule(line: Line) -> ClientRule:

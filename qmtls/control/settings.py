@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from qmtls.access import AccessRules
 from qmtls.delivery.routes import Routing
+from qmtls.recipients import Recipients
 from qmtls.limits import LimitRules
 from qmtls.tls.clients import ClientRule
 from qmtls.tls.policy import Origin, PolicyRules
@@ -80,6 +81,7 @@ class Settings:
     helo_host: str
     access: AccessRules
     tls: PolicyRules
+    recipients: Recipients
     routing: Routing
     client_trust: ClientTrust | None
     server_credential: Credential | None  # None = STARTTLS is not offered

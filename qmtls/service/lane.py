@@ -216,7 +216,7 @@ class Lane:
         assert envelope is not None
         outgoing = Outgoing(
             reverse_path=wire_reverse_path(envelope.reverse_path),
-            recipients=tuple(envelope.recipients[i].address for i in indices),
+            recipients=tuple(envelope.recipients[i] for i in indices),
             size=attempt.size,
             body=body,
         )

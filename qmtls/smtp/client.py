@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from qmtls.smtp.client_states import CALLS, REPLIES, STAGES, Call, State, Step, time_limit
-from qmtls.smtp.content import DotStuffer
+from qmtls.smtp.client_work import Work
 from qmtls.smtp.events import (
     NEED_DATA,
     PAUSED,
@@ -38,6 +38,7 @@ from qmtls.smtp.events import (
     TlsGo,
     TlsRefused,
 )
+from qmtls.smtp.offers import NO_LIMITS, read_limits, read_offers
 from qmtls.smtp.outgoing import Outgoing, Unsendable, commands
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.reply_parser import MalformedReply, ReplyParser
@@ -45,33 +46,14 @@ from qmtls.smtp.reply_parser import MalformedReply, ReplyParser
 __all__ = ["ClientSession", "Outgoing", "Unsendable", "time_limit"]
 
 _WORD = re.compile(r"[!-~]+")
-_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-
-
-class _Work:
-    """The transaction under way. `results` has None for a recipient that nothing was said against so far."""
-
-    __slots__ = ("at", "commands", "mail_taken", "pipelined", "results", "stuffer")
-
-    def __init__(self, commands: list[bytes], pipelined: bool) -> None:
-        self.commands = commands  # MAIL, then one RCPT per recipient
-        self.pipelined = pipelined
-        self.results: list[Result | None] = [None] * (len(commands) - 1)
-        self.at = 0  # the recipient whose reply is awaited
-        self.mail_taken = False
-        self.stuffer = DotStuffer()
-
-    @property
-    def has_takers(self) -> bool:
-        return None in self.results
-
-    def settle(self, result: Result) -> tuple[Result, ...]:
-        """The final results: `result` for all that are still open."""
-        return tuple(own or result for own in self.results)
 
 
 class ClientSession:
-    """One connection, seen from the client. `extensions` maps upper-case EHLO keywords to their parameters."""
+    """One connection, seen from the client.
+
+    `extensions` maps upper-case EHLO keywords to their parameters; `limits` are those that the server announced,
+    `transactions` those that were begun.
+    """
 
     __slots__ = (
         "_eof",
@@ -85,6 +67,8 @@ class ClientSession:
         "_tls",
         "_work",
         "extensions",
+        "limits",
+        "transactions",
     )
 
     def __init__(self, helo: str) -> None:
@@ -92,12 +76,14 @@ class ClientSession:
         if not _WORD.fullmatch(helo):
             raise ValueError(f"not a name for EHLO: {helo!r}")
         self.extensions: dict[str, str] = {}
+        self.limits = NO_LIMITS
+        self.transactions = 0
         self._helo = helo
         self._parser = ReplyParser()
         self._out: list[bytes] = []
         self._state = State.GREETING
         self._stage = Stage.GREETING  # kept for what is said after the end
-        self._work: _Work | None = None
+        self._work: Work | None = None
         self._open = False  # the server may still hold a transaction: RSET must go before the next MAIL
         self._tls = False
         self._eof = False
@@ -159,17 +145,19 @@ class ClientSession:
             return
         self._tls = True
         self.extensions = {}
+        self.limits = NO_LIMITS
         self._parser = ReplyParser()
         self._say_hello(state, b"EHLO")
 
     def begin(self, transaction: Outgoing) -> None:
         """Starts a transaction: SendContent, Sent or Ended follows. Unsendable (a ValueError) changes nothing."""
         state = self._allow(Call.BEGIN)
-        self._work = work = _Work(commands(transaction, self.extensions), "PIPELINING" in self.extensions)
+        self._work = work = Work(commands(transaction, self.extensions), "PIPELINING" in self.extensions)
         if self._parser.pending:
             # It came before anything was asked for, so it must not pass as the answer to MAIL.
             self._final = self._end("unexpected reply")
             return
+        self.transactions += 1
         if self._open:
             state = State.RSET
             self._out.append(b"RSET\r\n")
@@ -204,7 +192,7 @@ class ClientSession:
             raise RuntimeError(f"{call.value} is not possible while {self._state.value}")
         return state
 
-    def _current(self) -> _Work:
+    def _current(self) -> Work:
         assert self._work is not None, "states from MAIL to CONTENT have a transaction"
         return self._work
 
@@ -269,7 +257,11 @@ class ClientSession:
 
     def _greeted(self, reply: Reply) -> Greeted:
         if self._state is State.EHLO:
-            self.extensions = _extensions(reply.lines[1:])
+            self.extensions = read_offers(reply.lines[1:])
+            self.limits = read_limits(self.extensions)
+            if not self._tls:
+                # RFC 8689 section 2: it may be offered under TLS only, and asked for under TLS only.
+                self.extensions.pop("REQUIRETLS", None)
         self._state = State.READY
         return Greeted(self.extensions, self._tls)
 
@@ -385,13 +377,3 @@ _STEPS: Mapping[Step, Callable[[ClientSession, Reply], ClientEvent | None]] = {
     Step.FINISHED: ClientSession._finished,
     Step.GOODBYE: ClientSession._goodbye,
 }
-
-
-def _extensions(lines: tuple[str, ...]) -> dict[str, str]:
-    """RFC 5321 section 4.1.1.1: keywords in any case. Lines that are none (the old "AUTH=LOGIN") are passed over."""
-    extensions: dict[str, str] = {}
-    for line in lines:
-        keyword, _, parameters = line.partition(" ")
-        if _KEYWORD.fullmatch(keyword):
-            extensions.setdefault(keyword.upper(), parameters.strip())
-    return extensions

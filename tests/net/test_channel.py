@@ -13,6 +13,7 @@ from qmtls.net.channel import HANDSHAKE_SECONDS, QUIT_SECONDS, WINDOW, Channel
 from qmtls.smtp.address import Address
 from qmtls.smtp.client import Outgoing, Unsendable
 from qmtls.smtp.client_states import CONTENT_LIMIT, MAIL_LIMIT
+from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import Result, Stage
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 from tests.net import certs
@@ -42,7 +43,7 @@ class Line:
         """Where the results will be."""
         octets = len(content) if isinstance(content, bytes) else size or 0
         pieces = iter((content,)) if isinstance(content, bytes) else content
-        return self.way.result(self.channel.transact(Outgoing(None, to, octets), pieces))
+        return self.way.result(self.channel.transact(Outgoing(None, tuple(map(Recipient, to)), octets), pieces))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from qmtls.smtp.address import Address
 from qmtls.smtp.client import ClientSession, Outgoing
+from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import (
     ClientEvent,
     Ended,
@@ -135,13 +136,30 @@ class _Stage:
 
 
 def _outgoing(text: str) -> Outgoing:
-    """`FROM > TO TO [size=N] [8bit]`; FROM `<>` is the null path."""
+    """`FROM > TO TO [size=N] [8bit] [smtputf8] [requiretls] [/NAME=VALUE]`; FROM `<>` is the null path, and
+    `TO/NAME=VALUE` a recipient with a parameter."""
     reverse_path, _, rest = text.partition(" > ")
     words = rest.split()
     size = next((int(word[5:]) for word in words if word.startswith("size=")), 1000)
-    recipients = tuple(_address(word) for word in words if "@" in word)
-    body = "8BITMIME" if "8bit" in words else "7BIT"
-    return Outgoing(None if reverse_path == "<>" else _address(reverse_path), recipients, size, body)
+    return Outgoing(
+        None if reverse_path == "<>" else _address(reverse_path),
+        tuple(_recipient(word) for word in words if "@" in word),
+        size,
+        "8BITMIME" if "8bit" in words else "7BIT",
+        smtputf8="smtputf8" in words,
+        requiretls="requiretls" in words,
+        parameters=tuple(_parameter(word[1:]) for word in words if word.startswith("/")),
+    )
+
+
+def _recipient(word: str) -> Recipient:
+    address, *parameters = word.split("/")
+    return Recipient(_address(address), tuple(map(_parameter, parameters)))
+
+
+def _parameter(word: str) -> tuple[str, str]:
+    name, _, value = word.partition("=")
+    return name, value
 
 
 def _address(text: str) -> Address:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qmtls.smtp.address import Address
 from qmtls.smtp.client import ClientSession, Outgoing, Unsendable, time_limit
 from qmtls.smtp.client_states import CALLS, STAGES, Call, State
+from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import (
     NEED_DATA,
     PAUSED,
@@ -26,11 +27,12 @@ from qmtls.smtp.events import (
     TlsGo,
     TlsRefused,
 )
+from qmtls.smtp.offers import Limits
 from tests.smtp.client_dialogue import FILES, Cut, by_byte, by_line, run, whole
 
 A = Address("a", "client.example")
-B = Address("b", "mx.example")
-C = Address("c", "mx.example")
+B = Recipient(Address("b", "mx.example"))
+C = Recipient(Address("c", "mx.example"))
 ONE = Outgoing(A, (B,), 100)
 
 
@@ -325,7 +327,7 @@ EVIL = [
 def test_no_address_can_leave_its_path(evil: str) -> None:
     session = greeted("PIPELINING")
     for address in (Address(evil, "mx.example"), Address("a", f"x.example{evil or ' '}")):
-        for outgoing in (Outgoing(address, (B,), 1), Outgoing(A, (B, address), 1)):
+        for outgoing in (Outgoing(address, (B,), 1), Outgoing(A, (B, Recipient(address)), 1)):
             with pytest.raises(Unsendable) as caught:
                 session.begin(outgoing)
             assert caught.value.recipient == (None if outgoing.reverse_path is address else 1)
@@ -365,7 +367,7 @@ def test_what_the_server_cannot_take_is_not_offered_to_it() -> None:
     for outgoing, status in (
         (Outgoing(A, (B,), 1001), "5.3.4"),
         (Outgoing(A, (B,), 10, "8BITMIME"), "5.6.3"),
-        (Outgoing(A, (Address("bücher", "mx.example"),), 10), "5.6.7"),
+        (Outgoing(A, (Recipient(Address("bücher", "mx.example")),), 10), "5.6.7"),
         (Outgoing(A, (), 10), "5.5.4"),
     ):
         with pytest.raises(Unsendable) as caught:
@@ -452,3 +454,80 @@ def test_no_server_makes_it_raise_or_deliver_unsent_mail(segments: list[bytes]) 
         session.receive_data(segment)
         for event in events(session):
             assert not isinstance(event, Sent) or event.results[0].stage is not Stage.CONTENT
+
+
+# ------------------------------------------------------------ extensions
+
+
+def under_tls(*extensions: str) -> ClientSession:
+    session = greeted("STARTTLS")
+    session.start_tls()
+    say(session, "220 go")
+    session.tls_established()
+    say(session, *[f"250-{word}" for word in ("mx.example", *extensions)], "250 8BITMIME")
+    session.data_to_send()
+    return session
+
+
+def test_requiretls_is_not_believed_in_plaintext() -> None:
+    secret = Outgoing(A, (B,), 10, requiretls=True)
+    for session in (greeted("REQUIRETLS"), under_tls()):
+        with pytest.raises(Unsendable) as caught:
+            session.begin(secret)
+        assert (caught.value.status, caught.value.recipient) == ("5.7.30", None)
+    session = under_tls("REQUIRETLS")
+    session.begin(secret)
+    assert session.data_to_send() == b"MAIL FROM:<a@client.example> REQUIRETLS\r\n"
+
+
+def test_what_needs_smtputf8_and_does_not_get_it() -> None:
+    session = greeted("8BITMIME")
+    jörg = Address("jörg", "mx.example")
+    for outgoing, recipient in (
+        (Outgoing(A, (B,), 10, smtputf8=True), None),
+        (Outgoing(jörg, (B,), 10), None),
+        (Outgoing(A, (B, Recipient(jörg)), 10), 1),
+    ):
+        with pytest.raises(Unsendable) as caught:
+            session.begin(outgoing)
+        assert (caught.value.status, caught.value.recipient) == ("5.6.7", recipient)
+
+
+@pytest.mark.parametrize("value", ["a b", "a\r\nQUIT", "", "a\x00", "\u2028", "\udcff"])
+def test_no_parameter_can_leave_its_place(value: str) -> None:
+    session = greeted("DSN", "SMTPUTF8")
+    for outgoing, recipient in (
+        (Outgoing(A, (B,), 10, parameters=(("ENVID", value),)), None),
+        (Outgoing(A, (B, Recipient(C.address, (("ORCPT", value),))), 10), 1),
+    ):
+        with pytest.raises(Unsendable) as caught:
+            session.begin(outgoing)
+        assert (caught.value.status, caught.value.recipient) == ("5.5.4", recipient)
+
+
+@given(st.text(), st.text(), st.text(), st.booleans())
+def test_whatever_is_sent_is_one_line_each(local_part: str, domain: str, value: str, utf8: bool) -> None:
+    session = greeted("DSN", *(["SMTPUTF8"] if utf8 else []), "PIPELINING")
+    recipient = Recipient(Address(local_part, domain), (("ORCPT", value),))
+    try:
+        session.begin(Outgoing(A, (recipient,), 1, parameters=(("ENVID", value),)))
+    except Unsendable:
+        return
+    sent = session.data_to_send()
+    assert utf8 or sent.isascii()
+    lines = sent.decode("utf-8").split("\r\n")
+    assert [line.partition(":")[0] for line in lines] == ["MAIL FROM", "RCPT TO", "DATA", ""]
+    assert not any(line and not line.isprintable() for line in lines)
+
+
+def test_limits_are_those_of_the_last_ehlo() -> None:
+    session = greeted("LIMITS RCPTMAX=10 mailmax=3 RCPTDOMAINMAX=1 OTHER=x", "STARTTLS")
+    assert session.limits == Limits(10, 3, 1)
+    session.start_tls()
+    say(session, "220 go")
+    session.tls_established()
+    assert session.limits == Limits()
+    say(session, "250 mx.example")
+    assert session.limits == Limits()
+    session.begin(ONE)
+    assert session.transactions == 1

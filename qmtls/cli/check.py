@@ -18,7 +18,8 @@ from qmtls.cli.parser import Commands, add_json
 from qmtls.control.compile import compile_control
 from qmtls.control.describe import Finding, FindingLevel, describe
 from qmtls.control.settings import ControlError, Settings
-from qmtls.net.contexts import ContextError, check_contexts
+from qmtls.net.contexts import ContextError
+from qmtls.net.snapshot import make_snapshot
 from qmtls.service.listening import CannotServe, read_endpoint, wanted
 from qmtls.tls.policy import Origin
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def _contexts(settings: Settings) -> Iterator[Finding]:
     """What only OpenSSL can say."""
     try:
-        check_contexts(settings)
+        make_snapshot(settings)
     except ContextError as problem:
         file, _, text = str(problem).partition(": ")
         yield Finding(FindingLevel.ERROR, Origin(file), text)

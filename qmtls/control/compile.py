@@ -20,7 +20,8 @@ from qmtls.control.policies import read_default, read_policy_lines
 from qmtls.control.recipients import read_recipients
 from qmtls.control.rights import read_access
 from qmtls.control.routes import read_routing
-from qmtls.control.settings import ClientTrust, ControlError, Listener, Problem, Settings
+from qmtls.control.servercerts import DIRECTORY, read_server_credentials
+from qmtls.control.settings import ClientTrust, ControlError, Credential, Listener, Problem, Settings
 from qmtls.control.users import read_users
 from qmtls.control.values import (
     cipher_list,
@@ -53,7 +54,6 @@ NUMBERS = {
 # Files of qmail's or of later versions that this one does not read. Where leaving one out could let through what it
 # forbids, or send mail that is then refused for good, it ends the load; else it is a warning.
 UNUSED = ("tlsrpt", "authroutes")
-UNUSED_DIRECTORIES = ("servercerts",)
 REFUSED = ("tlssenders",)
 REFUSED_DIRECTORIES = ("clientcerts",)
 
@@ -83,6 +83,7 @@ def compile_control(control: Path, *, home: Path | None = None) -> Settings:
         routing=read_routing(files, access.locals),
         client_trust=_client_trust(files, access),
         server_credential=_pem(files, "servercert.pem", load_credential),
+        named_credentials=_named_credentials(files),
         client_credential=_pem(files, "clientcert.pem", load_credential),
         server_ciphers=_ciphers(files, "tlsserverciphers"),
         client_ciphers=_ciphers(files, "tlsclientciphers"),
@@ -145,6 +146,14 @@ def _pem(files: ControlFiles, name: str, load: Callable[[Content], T]) -> T | No
     return None
 
 
+def _named_credentials(files: ControlFiles) -> dict[str, Credential]:
+    found = read_server_credentials(files)
+    if found and not (files.control / "servercert.pem").exists():
+        mend = "make servercert.pem: it is for clients that ask for another name, or for none"
+        files.problem(files.origin(DIRECTORY), "is of no use without servercert.pem", mend)
+    return found
+
+
 def _client_trust(files: ControlFiles, access: AccessRules) -> ClientTrust | None:
     before = len(files.problems)
     authorities = _pem(files, "clientca.pem", load_authorities)
@@ -205,9 +214,6 @@ def _note_unused(files: ControlFiles) -> None:
     for name in UNUSED:
         if files.lines(name):
             files.warn(files.origin(name), unused, "mail is handled as if the file were not there")
-    for name in UNUSED_DIRECTORIES:
-        if files.has_entries(name):
-            files.warn(files.origin(name), unused, "every client is shown servercert.pem")
     for name in REFUSED:
         if files.lines(name):
             files.problem(

@@ -85,6 +85,7 @@ class Settings:
     routing: Routing
     client_trust: ClientTrust | None
     server_credential: Credential | None  # None = STARTTLS is not offered
+    named_credentials: Mapping[str, Credential]  # servercerts/, by the name asked for or ".parent"
     client_credential: Credential | None
     server_ciphers: str
     client_ciphers: str

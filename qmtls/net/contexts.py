@@ -1,12 +1,11 @@
-"""OpenSSL contexts made from Settings: one for the server, one for each kind of outbound demand.
+"""OpenSSL contexts made from Settings: what all have in common, and one for each kind of outbound demand.
 
-Contexts never change after they are made (pyOpenSSL refuses it): a reload makes new ones. Inbound there are no tickets
-and no session cache, because a resumed session skips the verify callback and an identity must never come from that.
+Contexts never change after they are made (pyOpenSSL refuses it): a reload makes new ones. There are no tickets and no
+session cache, because a resumed session skips the verify callback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import sha256
 
 from cryptography import x509
@@ -14,40 +13,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509Store, X509StoreFlags
 
-from qmtls.control.settings import ClientTrust, Credential, Settings
+from qmtls.control.settings import Credential, Settings
 from qmtls.net.handshake import Creator
 from qmtls.tls.policy import Level, Policy, PolicyRules
 
+OPTIONS = SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
 VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
 
 class ContextError(Exception):
     """OpenSSL refuses what the control directory says; the text names the file."""
-
-
-class ServerTls:
-    """The server's side of TLS for one snapshot of Settings."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.trust = settings.client_trust
-        # A certificate is asked for whenever a rule could make use of one.
-        self.ask = self.trust is not None or settings.access.any_by_key
-        self._context: SSL.Context | None = None
-        if settings.server_credential is not None:
-            self._context = _server_context(settings, settings.server_credential)
-
-    @property
-    def available(self) -> bool:
-        return self._context is not None
-
-    def creator(self) -> Creator:
-        """For one handshake; only when `available`."""
-        assert self._context is not None
-        return Creator(self._context, ask=self.ask)
-
-    @property
-    def crls(self) -> Sequence[x509.CertificateRevocationList]:
-        return (self.trust.crls or ()) if self.trust else ()
 
 
 class ClientTls:
@@ -58,6 +33,10 @@ class ClientTls:
         self._ciphers = settings.client_ciphers
         self._contexts: dict[tuple[object, ...], SSL.Context] = {}
         self._context((), "", "")  # so that a bad credential or cipher list is found now
+        rules: PolicyRules = settings.tls
+        for line in rules.lines.values():
+            if line.policy.ciphers:
+                self.creator(line.policy, "")
 
     def creator(self, policy: Policy, server_name: str) -> Creator:
         """For one handshake towards `server_name` ("" for an IP address: then no SNI is sent)."""
@@ -80,73 +59,40 @@ class ClientTls:
         return found
 
     def _make(self, anchors: tuple[x509.Certificate, ...] | None, minimum: str, ciphers: str) -> SSL.Context:
-        context = _base_context(SSL.TLS_CLIENT_METHOD, minimum)
-        _set_ciphers(context, ciphers, "control/tlsclientciphers or control/tlspolicy")
+        context = base_context(SSL.TLS_CLIENT_METHOD, minimum)
+        set_ciphers(context, ciphers, "control/tlsclientciphers or control/tlspolicy")
         if anchors is None:
             context.set_default_verify_paths()
         else:
-            store = _store(context)
+            store = store_of(context)
             for anchor in anchors:
                 store.add_cert(X509.from_cryptography(anchor))
             # An anchor need not be self-signed: an intermediate CA in a pin file is trusted as it stands.
             store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
         if self._credential is not None:
-            _use(context, self._credential)
+            use_credential(context, self._credential)
         return context
 
 
-def check_contexts(settings: Settings) -> tuple[ServerTls, ClientTls]:
-    """Both sides, made at once so that a start or reload fails as a whole. Raises ContextError."""
-    client = ClientTls(settings)
-    rules: PolicyRules = settings.tls
-    for line in rules.lines.values():
-        if line.policy.ciphers:
-            client.creator(line.policy, "")
-    return ServerTls(settings), client
-
-
-def _base_context(method: int, minimum: str = "") -> SSL.Context:
+def base_context(method: int, minimum: str = "") -> SSL.Context:
+    """What holds for both sides. `minimum` is a version of VERSIONS."""
     context = SSL.Context(method)
     context.set_min_proto_version(VERSIONS.get(minimum, SSL.TLS1_2_VERSION))
-    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_options(OPTIONS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 35 instead of 58 KiB for an idle session
     return context
 
 
-def _server_context(settings: Settings, credential: Credential) -> SSL.Context:
-    context = _base_context(SSL.TLS_SERVER_METHOD)
-    # Clients that try to resume fail the handshake without it, although nothing is ever resumed.
-    context.set_session_id(b"qmtls")
-    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
-    _set_ciphers(context, settings.server_ciphers, "control/tlsserverciphers")
-    _use(context, credential)
-    trust = settings.client_trust
-    if trust is not None:
-        _trust(context, trust, announce=not settings.access.any_by_key)
-    return context
-
-
-def _trust(context: SSL.Context, trust: ClientTrust, announce: bool) -> None:
-    store = _store(context)
-    for authority in trust.authorities:
-        store.add_cert(X509.from_cryptography(authority))
-        # With a list of CA names some clients offer only what chains to them; a key rule wants what they have.
-        if announce:
-            context.add_client_ca(authority)
-    if trust.crls is not None:
-        for crl in trust.crls:
-            store.add_crl(crl)
-        store.set_flags(X509StoreFlags.CRL_CHECK | X509StoreFlags.CRL_CHECK_ALL)
-
-
-def _store(context: SSL.Context) -> X509Store:
+def store_of(context: SSL.Context) -> X509Store:
+    """What its chains are verified against."""
     store = context.get_cert_store()
     assert store is not None
     return store
 
 
-def _use(context: SSL.Context, credential: Credential) -> None:
+def use_credential(context: SSL.Context, credential: Credential) -> None:
+    """Key and chain to show. Raises ContextError."""
     try:
         context.use_certificate(credential.chain[0])
         for extra in credential.chain[1:]:
@@ -157,7 +103,8 @@ def _use(context: SSL.Context, credential: Credential) -> None:
         raise ContextError(f"{credential.origin}: OpenSSL cannot use this key and certificate ({problem})") from problem
 
 
-def _set_ciphers(context: SSL.Context, ciphers: str, file: str) -> None:
+def set_ciphers(context: SSL.Context, ciphers: str, file: str) -> None:
+    """`ciphers` as OpenSSL writes such lists, "" = its default; `file` is named in the ContextError."""
     if not ciphers:
         return
     try:

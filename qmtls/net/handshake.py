@@ -46,10 +46,8 @@ class Creator:
     def connection(self, *, client: bool) -> SSL.Connection:
         """A new connection over memory, not yet begun."""
         conn = SSL.Connection(self._context, None)
-        if self._ask:
-            conn.set_verify(SSL.VERIFY_PEER, self.recorder)
-        else:
-            conn.set_verify(SSL.VERIFY_NONE)
+        conn.set_app_data(self)  # for whoever changes its context
+        self.demand(conn)
         if client:
             conn.set_connect_state()
             if self._server_name:
@@ -57,6 +55,13 @@ class Creator:
         else:
             conn.set_accept_state()
         return conn
+
+    def demand(self, conn: SSL.Connection) -> None:
+        """Asks for a certificate, or not. Again after a change of context, which may bring its own mode."""
+        if self._ask:
+            conn.set_verify(SSL.VERIFY_PEER, self.recorder)
+        else:
+            conn.set_verify(SSL.VERIFY_NONE)
 
 
 def facts_of(

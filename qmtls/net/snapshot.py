@@ -6,7 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from qmtls.control.settings import Settings
-from qmtls.net.contexts import ClientTls, ServerTls, check_contexts
+from qmtls.net.contexts import ClientTls
+from qmtls.net.servertls import ServerTls
 from qmtls.smtp.server import ServerConfig
 
 
@@ -23,7 +24,7 @@ class Snapshot:
 
 def make_snapshot(settings: Settings, seen: Hashable = None) -> Snapshot:
     """Everything at once, so that a reload succeeds or fails as a whole. Raises ContextError."""
-    server, client = check_contexts(settings)
+    server, client = ServerTls(settings), ClientTls(settings)
     config = ServerConfig(
         host=settings.me, greeting=f"{settings.greeting} ESMTP", max_size=settings.data_bytes, starttls=server.available
     )

@@ -167,11 +167,6 @@ def test_files_that_do_nothing_yet_are_told(tmp_path: Path, name: str) -> None:
     assert warning.startswith(f"control/{name}: is not used by this version")
 
 
-def test_certificates_for_sni_are_told(tmp_path: Path) -> None:
-    assert warnings(tmp_path, {"servercerts/.keep": ""}) == []
-    assert len(warnings(tmp_path, {"servercerts/a.example.pem": BUNDLE})) == 1
-
-
 def test_e_mail_rules_without_a_ca_are_told(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {"tlsclients": "alice@example.org\nsha256:" + "ab" * 32 + "\n"}
     assert [line.split(": ")[0] for line in warnings(tmp_path, files)] == ["control/tlsclients:1"]

@@ -9,7 +9,8 @@ import pytest
 from OpenSSL import SSL
 
 from qmtls.control.settings import ControlError
-from qmtls.net.contexts import ClientTls, ContextError, ServerTls, check_contexts
+from qmtls.net.contexts import ClientTls, ContextError
+from qmtls.net.servertls import ServerTls
 from qmtls.net.snapshot import make_snapshot
 from qmtls.tls.policy import Level, Origin, PinSet, Policy
 from tests.control.directory import compiled
@@ -19,7 +20,8 @@ from tests.net.house import Files, with_tls
 
 
 def made(path: Path, files: Files) -> tuple[ServerTls, ClientTls]:
-    return check_contexts(compiled(path, files))
+    snapshot = make_snapshot(compiled(path, files))
+    return snapshot.server, snapshot.client
 
 
 def policy(level: Level, **more: object) -> Policy:
@@ -53,11 +55,11 @@ def test_an_unknown_cipher_list_is_found_at_the_start(tmp_path: Path, file: str)
 
 def test_the_ciphers_of_a_policy_line_are_found_too(tmp_path: Path) -> None:
     settings = compiled(tmp_path, {"tlspolicy": "a.example encrypt ciphers=high\n"})
-    check_contexts(settings)
+    make_snapshot(settings)
     line = settings.tls.lines["a.example"]
     bad = replace(line, policy=replace(line.policy, ciphers="NOSUCHCIPHER"))
     with pytest.raises(ContextError, match="tlspolicy"):
-        check_contexts(replace(settings, tls=replace(settings.tls, lines={"a.example": bad})))
+        make_snapshot(replace(settings, tls=replace(settings.tls, lines={"a.example": bad})))
 
 
 def test_a_key_that_openssl_does_not_take(tmp_path: Path) -> None:

@@ -15,20 +15,12 @@ from math import ceil
 
 from qmtls.smtp.reply import Reply, reply
 from qmtls.tls.policy import Origin
+from qmtls.tls.scope import Rate
 
 Network = IPv4Network | IPv6Network
 
 CUSTOMER_BITS = 64  # of an IPv6 address: the smallest network that is given to a customer (RFC 6177)
 BUILT_IN = Origin("built in")
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """`count` things in `seconds` on the long run, and as many at once after a time of rest; `text` as written."""
-
-    count: int
-    seconds: float
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from qmtls.limits import (
     UNLIMITED,
     LimitRules,
     Limits,
-    Rate,
     counted_as,
     too_fast,
     too_many_connections,
 )
+from qmtls.tls.scope import Rate
 
 HOUR = Rate(100, 3600.0, "100/h")
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.values import network, number
-from qmtls.limits import DEFAULT, LimitRules, Limits, Network, Rate
+from qmtls.limits import DEFAULT, LimitRules, Limits, Network
+from qmtls.tls.scope import Rate
 
 FILE = "limits"
 EVERYONE = "default"

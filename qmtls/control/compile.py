@@ -32,6 +32,7 @@ from qmtls.control.values import (
     local_part,
     number,
 )
+from qmtls.tls.clients import BY_KEY
 from qmtls.tls.names import is_ip
 from qmtls.tls.policy import Origin, PolicyRules
 
@@ -54,7 +55,6 @@ NUMBERS = {
 # Files of qmail's or of later versions that this one does not read. Where leaving one out could let through what it
 # forbids, or send mail that is then refused for good, it ends the load; else it is a warning.
 UNUSED = ("tlsrpt", "authroutes")
-REFUSED = ("tlssenders",)
 REFUSED_DIRECTORIES = ("clientcerts",)
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def compile_control(control: Path, *, home: Path | None = None) -> Settings:
         access=access,
         tls=_policy_rules(files),
         recipients=recipients,
-        routing=read_routing(files, access.locals),
+        routing=read_routing(files, recipients),
         client_trust=_client_trust(files, access),
         server_credential=_pem(files, "servercert.pem", load_credential),
         named_credentials=_named_credentials(files),
@@ -165,10 +165,13 @@ def _client_trust(files: ControlFiles, access: AccessRules) -> ClientTrust | Non
     if crls is not None:
         mend = "put the CA's certificate into clientca.pem, or remove clientcrl.pem"
         files.problem(files.origin("clientcrl.pem"), "is of no use without clientca.pem", mend)
+    mend = "put the CA that signs the clients' certificates into control/clientca.pem"
     for rule in access.clients.rules:
-        if rule.kind == "email":
-            mend = "put the CA that signs the clients' certificates into control/clientca.pem"
-            files.warn(rule.origin, "an e-mail rule matches nobody without clientca.pem", mend)
+        if rule.kind not in BY_KEY:
+            files.warn(rule.origin, "an e-mail, dn: or san: rule matches nobody without clientca.pem", mend)
+    for sender in access.senders.values():
+        if sender.identities and all(kind not in BY_KEY for kind, _ in sender.identities):
+            files.warn(sender.origin, f"no mail of {sender.domain} is taken without clientca.pem", mend)
     return None
 
 
@@ -214,11 +217,6 @@ def _note_unused(files: ControlFiles) -> None:
     for name in UNUSED:
         if files.lines(name):
             files.warn(files.origin(name), unused, "mail is handled as if the file were not there")
-    for name in REFUSED:
-        if files.lines(name):
-            files.problem(
-                files.origin(name), "is not supported by this version", "remove the file if mail may do without"
-            )
     for name in REFUSED_DIRECTORIES:
         if files.has_entries(name):
             mend = "use clientcert.pem for all next hops, and remove the files there"

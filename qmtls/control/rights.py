@@ -1,4 +1,4 @@
-"""Who may relay, as the files say it: locals, rcpthosts, badmailfrom, relaynetworks, tlsclients."""
+"""Who may relay, as the files say it: locals, rcpthosts, badmailfrom, relaynetworks, tlsclients, tlssenders."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from qmtls.access import AccessRules, Network
+from qmtls.control.clientrules import client_rule
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
-from qmtls.control.values import domain_or_parent, host, network, sha256_digest, spki_digest
-from qmtls.tls.clients import ClientRule, ClientRules
-from qmtls.tls.identities import EMAIL
-
-# Kinds of rule that a later version knows. A rule is never read as something weaker than it says.
-_LATER_KINDS = ("dn", "san")
+from qmtls.control.senders import read_senders
+from qmtls.control.values import domain_or_parent, host, network
+from qmtls.tls.clients import ClientRules
 
 T = TypeVar("T")
 
@@ -27,15 +25,10 @@ def read_access(files: ControlFiles, me: str) -> AccessRules:
         networks=_networks(files),
         clients=ClientRules(tuple(_each(files, files.lines("tlsclients"), client_rule))),
         bad_mail_from=_bad_mail_from(files),
+        senders=read_senders(files),
         local_ip_host=next(iter(_each(files, [local_ip] if local_ip else None, lambda line: host(line.text))), me),
         postmaster_host=read_own_domain(files, me, locals),
     )
-
-
-def read_locals(files: ControlFiles, me: str) -> frozenset[str]:
-    """The domains whose mail is delivered here; me if the file is missing."""
-    lines = files.lines("locals")
-    return frozenset((me,) if lines is None else _each(files, lines, _local))
 
 
 def read_locals(files: ControlFiles, me: str) -> frozenset[str]:
@@ -54,34 +47,6 @@ def read_own_domain(files: ControlFiles, me: str, locals: frozenset[str]) -> str
                 return named
             files.warn(line.origin, f"{named} is not in locals: <postmaster> stays here", "add it to locals")
     return me if me in locals else min(locals, default="")
-
-
-def client_rule(line: Line) -> ClientRule:
-    """One line of `tlsclients`. Raises BadValueError."""
-    text = line.text
-    if any(c.isspace() for c in text):
-        rest = quote(text.strip().partition(" ")[2].strip() or text)
-        raise BadValueError(
-            f"{rest} behind a rule (a scope) is not supported by this version",
-            "write the rule alone, or remove the line",
-        )
-    kind, colon, value = text.partition(":")
-    kind = kind.lower()
-    if not colon:
-        return ClientRule("email", _email(text), line.origin, text)
-    if kind == "sha256":
-        return ClientRule(kind, sha256_digest(value).hex(), line.origin, text)
-    if kind == "spki":
-        return ClientRule(kind, spki_digest(value).hex(), line.origin, text)
-    if kind in _LATER_KINDS:
-        raise BadValueError(f"{kind}: rules are not supported by this version", "use an e-mail, sha256: or spki: rule")
-    raise BadValueError(f"{quote(kind)} is no kind of rule", "write an e-mail address, sha256:HEX or spki:BASE64")
-
-
-def _email(text: str) -> str:
-    if not EMAIL.match(text):
-        raise BadValueError(f"{quote(text)} is no e-mail address", "write an e-mail address, sha256:HEX or spki:BASE64")
-    return text.lower()
 
 
 def _each(files: ControlFiles, lines: list[Line] | None, parse: Callable[[Line], T]) -> list[T]:

@@ -20,6 +20,7 @@ Identity = tuple[str, str]
 # An address that a rule may name: printable ASCII, no blanks. NUL and line ends are outside of it, so an address cut
 # short by one in another parser never looks equal here.
 EMAIL = re.compile(r"[!-?A-~]+@[!-?A-~]+\Z")
+URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z")  # RFC 3986; compared as written
 _VISIBLE = re.compile(r"[!-~]+\Z")
 
 
@@ -100,9 +101,7 @@ def _san_identities(cert: x509.Certificate) -> set[Identity]:
             return set()
         found = {("san:email", name.lower()) for name in san.get_values_for_type(x509.RFC822Name) if EMAIL.match(name)}
         found.update(("san:dns", n.lower()) for n in san.get_values_for_type(x509.DNSName) if _VISIBLE.match(n))
-        found.update(
-            ("san:uri", n) for n in san.get_values_for_type(x509.UniformResourceIdentifier) if _VISIBLE.match(n)
-        )
+        found.update(("san:uri", n) for n in san.get_values_for_type(x509.UniformResourceIdentifier) if URI.match(n))
         found.update(("san:ip", str(address)) for address in san.get_values_for_type(x509.IPAddress))
     except Exception:  # as above
         return set()

@@ -128,7 +128,7 @@ def test_a_missing_name_says_how_to_mend_it(tmp_path: Path) -> None:
         ("clientca.pem", "", "no certificate"),
         ("clientcrl.pem", "", "no complete revocation list"),
         ("clientcrl.pem", pem(crl("ca", NOW)), "of no use without clientca.pem"),
-        ("tlssenders", "a.example tls", "not supported by this version"),
+        ("tlssenders", "a.example", "is not a domain with what it demands"),
         ("clientcerts/a.example.pem", "none", "not supported by this version"),
         ("tlshosts", "file", "cannot be listed"),
         ("tlspolicy/x", "", "is a directory"),

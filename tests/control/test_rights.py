@@ -1,19 +1,13 @@
 from __future__ import annotations
 
-from base64 import b64encode
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from qmtls.access import AccessRules
-from qmtls.control.lists import BadValueError, Line
-from qmtls.control.rights import client_rule, read_access
-from qmtls.tls.policy import Origin
+from qmtls.control.rights import read_access
 from tests.control.directory import reader
-
-HEX = "0f" * 32
-SPKI = b64encode(bytes.fromhex(HEX)).decode()
 
 
 def access(control: Path, files: dict[str, str | bytes]) -> AccessRules:
@@ -61,11 +55,13 @@ def test_other_lists(tmp_path: Path) -> None:
             "relaynetworks": "192.0.2.0/24\n2001:db8::1\n",
             "localiphost": "Here.example",
             "tlsclients": "Alice@Example.org\n",
+            "tlssenders": "A.example tls\n",
         },
     )
     assert rules.bad_mail_from == {"spam@bad.example", "@worse.example"}
     assert rules.networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::1/128"))
     assert rules.local_ip_host == "here.example"
+    assert set(rules.senders) == {"a.example"}
     (rule,) = rules.clients.rules
     assert (rule.value, rule.text, str(rule.origin)) == (
         *("alice@example.org", "Alice@Example.org", "control/tlsclients:1"),
@@ -92,45 +88,3 @@ def test_lines_that_cannot_mean_well_are_told(tmp_path: Path) -> None:
     made = reader(tmp_path, {"badmailfrom": "bad.example\n", "relaynetworks": "::/0\n"})
     read_access(made, "me")
     assert [str(w.origin) for w in made.warnings] == ["control/relaynetworks:1", "control/badmailfrom:1"]
-
-
-def rule(text: str) -> tuple[str, str]:
-    made = client_rule(Line(text, Origin("control/tlsclients", 1)))
-    return made.kind, made.value
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Alice+X@Example.org", ("email", "alice+x@example.org")),
-        (f"sha256:{HEX}", ("sha256", HEX)),
-        ("SHA256:" + ":".join(["0F"] * 32), ("sha256", HEX)),
-        (f"spki:{SPKI}", ("spki", HEX)),
-    ],
-)
-def test_client_rules(text: str, expected: tuple[str, str]) -> None:
-    assert rule(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("alice", "no e-mail address"),
-        ("älice@example.org", "no e-mail address"),
-        ("@example.org", "no e-mail address"),
-        ("alice@example.org from=@example.org", "'from=@example.org' behind a rule (a scope) is not supported"),
-        ("alice@example.org\trate=1/h", "(a scope) is not supported"),
-        (f"spki:{SPKI} label=x", "(a scope) is not supported"),
-        (" alice@example.org", "not supported"),
-        ('dn:"CN=alice"', "dn: rules are not supported by this version"),
-        ("san:email:alice@example.org", "san: rules are not supported by this version"),
-        ("md5:abcd", "'md5' is no kind of rule"),
-        ("sha256:abcd", "no SHA-256 digest"),
-        ("spki:abcd", "no base64"),
-        ("sha256:", "no SHA-256 digest"),
-    ],
-)
-def test_a_rule_is_never_read_as_something_weaker(text: str, words: str) -> None:
-    with pytest.raises(BadValueError) as caught:
-        rule(text)
-    assert words in caught.value.what and caught.value.mend

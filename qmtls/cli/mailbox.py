@@ -11,7 +11,8 @@ from qmtls.cli.home import Home, why
 from qmtls.cli.output import DONE, FINDINGS, CommandError, Row, emit
 from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, Parser, add_json
-from qmtls.net.mailboxes import FOLDERS, is_user
+from qmtls.net.mailboxes import FOLDERS
+from qmtls.recipients import is_user
 
 OURS = 0o700
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.values import domain_or_parent, host_and_port
 from qmtls.delivery.routes import Route, Routing
+from qmtls.recipients import Recipients
 
 SMTP_PORT = 25
 SMTPS_PORT = 465  # the qmail patch speaks TLS first there
 _SCHEMES = ("lmtp:", "smtps:")
 
 
-def read_routing(files: ControlFiles, locals: frozenset[str]) -> Routing:
+def read_routing(files: ControlFiles, recipients: Recipients) -> Routing:
     routes: dict[str, Route] = {}
     for line in files.lines("smtproutes") or ():
         with files.collecting(line.origin):
@@ -20,7 +21,7 @@ def read_routing(files: ControlFiles, locals: frozenset[str]) -> Routing:
                 what = f"has the same domain as {routes[domain].origin}, whose line is not used"
                 files.warn(line.origin, what, "remove one of the two")
             routes[domain] = route
-    return Routing(locals, routes)
+    return Routing(recipients.locals, routes, recipients.virtual)
 
 
 def _route(line: Line) -> tuple[str, Route]:

@@ -44,12 +44,13 @@ def jobs(envelope: Envelope, pending: Sequence[int], routing: Routing) -> tuple[
 
     A recipient is in exactly one job; no job has more than MAX_RECIPIENTS_PER_JOB of them.
     """
-    by_domain: dict[str, list[int]] = {}
+    by_domain: dict[tuple[str, bool], list[int]] = {}
     for index in pending:
-        by_domain.setdefault(envelope.recipients[index].address.host, []).append(index)
+        address = envelope.recipients[index].address
+        by_domain.setdefault((address.host, routing.is_local(address)), []).append(index)
     made: list[Job] = []
-    for domain, indices in by_domain.items():
-        hop = next_hop(domain, routing)
+    for (domain, local), indices in by_domain.items():
+        hop = NextHop(domain, local=True) if local else next_hop(domain, routing)
         made.extend(
             Job(hop, tuple(indices[start : start + MAX_RECIPIENTS_PER_JOB]))
             for start in range(0, len(indices), MAX_RECIPIENTS_PER_JOB)
@@ -58,13 +59,10 @@ def jobs(envelope: Envelope, pending: Sequence[int], routing: Routing) -> tuple[
 
 
 def next_hop(domain: str, routing: Routing) -> NextHop:
-    """Where mail for `domain` (lower case) goes: a mailbox here, a route, or else what the domain itself says.
+    """Where mail that is not local goes for `domain` (lower case): a route, or else what the domain itself says.
 
-    Mail without a domain is for the postmaster here (RFC 5321 section 4.5.1). Routes also catch address literals, as in
-    qmail; for others the connector asks `literal_address`.
+    Routes also catch address literals, as in qmail; for others the connector asks `literal_address`.
     """
-    if not domain or domain in routing.locals:
-        return NextHop(domain, local=True)
     route = routing.route_for(domain)
     if route is not None and route.relay:
         return NextHop(domain, route.relay, route.port)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qmtls.recipients import VirtualDomains
+from qmtls.smtp.address import Address
 from qmtls.tls.policy import Origin
 
 
@@ -23,6 +25,12 @@ class Routing:
 
     locals: frozenset[str] = frozenset()
     routes: Mapping[str, Route] = field(default_factory=dict)
+    virtual: VirtualDomains = field(default_factory=VirtualDomains)
+
+    def is_local(self, address: Address) -> bool:
+        """True if a mailbox here takes it. Mail without a domain is the postmaster's (RFC 5321 section 4.5.1)."""
+        host = address.host
+        return not host or host in self.locals or bool(self.virtual.prepend(address.local_part.lower(), host))
 
     def route_for(self, domain: str) -> Route | None:
         """The line that holds for `domain` (lower case), searched as qmail-remote does: the whole name, then

@@ -10,17 +10,14 @@ On failure MailboxError says whether time may mend it. Trouble with the disk is 
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from qmtls.recipients import is_user
 from qmtls.smtp.address import Address
 
 FOLDERS = ("tmp", "new", "cur")
-MAX_USER = 64  # RFC 5321 section 4.5.3.1.1
-
-_USER = re.compile(rf"[a-z0-9_][a-z0-9._+-]{{0,{MAX_USER - 1}}}", re.ASCII)
 
 
 class MailboxError(Exception):
@@ -31,26 +28,25 @@ class MailboxError(Exception):
         self.temporary = temporary
 
 
-def is_user(name: str) -> bool:
-    """Can this (lower-case) name be a mailbox? Never with a slash, a leading dot, or what a shell stumbles over."""
-    return _USER.fullmatch(name) is not None
-
-
 class Mailboxes:
     """The mailboxes below `root`. Blocks on the disk: a look-up briefly, a delivery for its syncs."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def user(self, address: Address) -> str | None:
-        """The user whose mailbox `address` means, None if its local part can mean none. The domain is not looked at."""
-        name = address.local_part.lower()
-        return name if _USER.fullmatch(name) else None
-
     def exists(self, address: Address) -> bool:
-        """MailboxError if the disk does not say: doubt is no reason to refuse a recipient for good."""
-        user = self.user(address)
-        return user is not None and _is_directory(self._root / user)
+        """Is there the mailbox that the local part names? The domain is not looked at.
+
+        MailboxError if the disk does not say: doubt is no reason to refuse a recipient for good.
+        """
+        return self._has(address.local_part.lower())
+
+    def first(self, names: Sequence[str]) -> str | None:
+        """The first of the names that is a mailbox: the user's own before the catch-all. MailboxError as `exists`."""
+        return next((name for name in names if self._has(name)), None)
+
+    def _has(self, user: str) -> bool:
+        return is_user(user) and _is_directory(self._root / user)
 
     def deliver(self, user: str, head: bytes, chunks: Iterable[bytes], unique: str) -> None:
         """Stores `head` (trace fields, CRLF) and then `chunks` (content, CRLF) as one message named `unique`.

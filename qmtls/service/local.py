@@ -11,9 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from qmtls.delivery.loops import was_delivered_to
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.net.channel import OffReactor
 from qmtls.net.mailboxes import MailboxError, Mailboxes
+from qmtls.recipients import POSTMASTER, Recipients
 from qmtls.service.attempt import Task
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 
@@ -23,10 +25,17 @@ log = Logger()
 class LocalDelivery:
     """Takes tasks by `submit`; each task's `done` is called exactly once."""
 
-    def __init__(self, mailboxes: Mailboxes, off_reactor: OffReactor, limit: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        mailboxes: Mailboxes,
+        off_reactor: OffReactor,
+        limit: Callable[[], int],
+        recipients: Callable[[], Recipients],
+    ) -> None:
         self._mailboxes = mailboxes
         self._off_reactor = off_reactor
         self._limit = limit
+        self._recipients = recipients
         self._queue: deque[Task] = deque()
         self._running = 0
 
@@ -77,16 +86,23 @@ class LocalDelivery:
         envelope = attempt.envelope
         assert envelope is not None
         address = envelope.recipients[index].address
-        sender = envelope.reverse_path
-        head = f"Return-Path: <{sender or ''}>\r\nDelivered-To: {address}\r\n".encode("ascii", "replace")
-        user = self._mailboxes.user(address)
-        if user is None:
-            return Outcome(Fate.FAILED, f"{address.local_part} can be no mailbox here", "5.1.1")
+        recipients = self._recipients()
+        names = recipients.names(address)
+        if not names:
+            return Outcome(Fate.DEFERRED, f"{address.domain} is not local any more", "4.3.5")
+        delivered_to = str(recipients.local_form(address))
+        head = f"Return-Path: <{envelope.reverse_path or ''}>\r\nDelivered-To: {delivered_to}\r\n"
         try:
-            self._mailboxes.deliver(user, head, attempt.chunks(), f"{attempt.id}.{index}")
+            user = self._mailboxes.first(names) or names[-1]
+            if was_delivered_to(attempt.chunks(), delivered_to):
+                return Outcome(Fate.FAILED, "this message is looping: it already has my Delivered-To line", "5.4.6")
+            self._mailboxes.deliver(user, head.encode("utf-8", "replace"), attempt.chunks(), f"{attempt.id}.{index}")
         except MailboxError as problem:
+            if not problem.temporary and names == (POSTMASTER,):
+                # He is never refused (RFC 5321 section 4.5.1), and is told what everybody else could not be.
+                return Outcome(Fate.DEFERRED, f"{problem}; make one: qmtls mailbox add {POSTMASTER}", "4.2.1")
             if not problem.temporary:
-                return Outcome(Fate.FAILED, f"no mailbox here by the name {user}: {problem}", "5.1.1")
+                return Outcome(Fate.FAILED, f"no mailbox here by that name: {problem}", "5.1.1")
             return Outcome(Fate.DEFERRED, f"the mailbox of {address} cannot be written: {problem}", "4.2.0")
         except SpoolError as problem:
             return Outcome(Fate.DEFERRED, f"the queue file cannot be read: {problem}", "4.3.0")

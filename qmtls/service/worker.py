@@ -123,7 +123,12 @@ class Worker:
             relayer.finished,
             say,
         )
-        relayer.local = LocalDelivery(self._mailboxes, self._off_reactor, lambda: settings().concurrency_local)
+        relayer.local = LocalDelivery(
+            self._mailboxes,
+            self._off_reactor,
+            lambda: settings().concurrency_local,
+            lambda: settings().recipients,
+        )
         self.live.changed = self._reloaded
 
     def _reloaded(self) -> None:

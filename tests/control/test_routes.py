@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from qmtls.control.routes import read_routing
+from qmtls.recipients import Recipients
 from tests.control.directory import reader
 
 
 def routes(control: Path, text: str) -> dict[str, tuple[str, int]]:
     files = reader(control, {"smtproutes": text})
-    found = read_routing(files, frozenset({"here.example"}))
+    found = read_routing(files, Recipients(frozenset({"here.example"})))
     assert not files.problems, files.problems
     assert found.locals == {"here.example"}
     return {key: (route.relay, route.port) for key, route in found.routes.items()}
@@ -54,13 +55,13 @@ def test_a_route(tmp_path: Path, line: str, key: str, relay: tuple[str, int]) ->
 )
 def test_a_bad_route_is_a_problem_of_its_line(tmp_path: Path, line: str, words: str) -> None:
     files = reader(tmp_path, {"smtproutes": f"ok.example:relay\n{line}\n"})
-    assert set(read_routing(files, frozenset()).routes) == {"ok.example"}
+    assert set(read_routing(files, Recipients()).routes) == {"ok.example"}
     (problem,) = files.problems
     assert str(problem.origin) == "control/smtproutes:2" and words in problem.what
 
 
 def test_of_two_lines_the_last_counts_as_in_qmail_and_that_is_told(tmp_path: Path) -> None:
     files = reader(tmp_path, {"smtproutes": "a.example:one\nA.example:two\n"})
-    route = read_routing(files, frozenset()).routes["a.example"]
+    route = read_routing(files, Recipients()).routes["a.example"]
     assert (route.relay, str(route.origin)) == ("two", "control/smtproutes:2")
     assert len(files.warnings) == 1

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from qmtls.delivery.plan import MAX_RECIPIENTS_PER_JOB, Job, NextHop, jobs, literal_address, next_hop
 from qmtls.delivery.routes import Route, Routing
+from qmtls.recipients import VirtualDomains
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.tls.policy import Origin
@@ -35,8 +36,6 @@ ROUTES = Routing(
 @pytest.mark.parametrize(
     ("domain", "hop"),
     [
-        ("here.example", NextHop("here.example", local=True)),
-        ("", NextHop("", local=True)),
         ("a.example", NextHop("a.example", "relay.example", 2525)),
         ("x.a.example", NextHop("x.a.example", "parent.example")),
         ("b.example", NextHop("b.example", "parent.example")),
@@ -67,6 +66,23 @@ def test_recipients_of_one_domain_share_a_job_in_their_order() -> None:
         Job(NextHop("b.example", "parent.example"), (0, 2)),
         Job(NextHop("a.test"), (1, 4)),
         Job(NextHop("here.example", local=True), (3,)),
+    )
+
+
+def test_what_is_delivered_here() -> None:
+    virtual = VirtualDomains({"v.example": "v", "out@v.example": "", ".a.example": "a"})
+    routing = Routing(frozenset({"here.example"}), ROUTES.routes, virtual)
+    words = ("u@Here.example.", "u@v.example", "out@v.example", "u@x.a.example", "U@V.example", "u@a.example", "u@")
+    paths = [Address(*word.split("@")) for word in words]
+    assert [routing.is_local(path) for path in paths] == [True, True, False, True, True, False, True]
+    message = Envelope(None, tuple(Recipient(path) for path in paths), Arrival(0.0))
+    assert jobs(message, range(len(paths)), routing) == (
+        Job(NextHop("here.example", local=True), (0,)),
+        Job(NextHop("v.example", local=True), (1, 4)),
+        Job(NextHop("v.example", "parent.example"), (2,)),
+        Job(NextHop("x.a.example", local=True), (3,)),
+        Job(NextHop("a.example", "relay.example", 2525), (5,)),
+        Job(NextHop("", local=True), (6,)),
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmtls.net.mailboxes import FOLDERS, MailboxError, Mailboxes, is_user
+from qmtls.net.mailboxes import FOLDERS, MailboxError, Mailboxes
+from qmtls.recipients import is_user
 from qmtls.smtp.address import Address
 
 HEAD = b"Return-Path: <a@b.test>\r\nDelivered-To: joe@here.test\r\n"
@@ -107,6 +108,16 @@ def test_exists(root: Path) -> None:
         *(("", False), ("..", False), ("../" + root.name, False), ('"j oe"', False), ("joe/new", False)),
     ):
         assert boxes.exists(Address(local_part, "here.test")) is there, local_part
+
+
+def test_the_first_that_is_there(root: Path) -> None:
+    boxes = Mailboxes(root)
+    assert boxes.first(("shop-joe", "joe")) == "joe"
+    assert boxes.first(("../joe", ".", "joe", "ann")) == "joe"
+    assert boxes.first(("shop-joe", "shop")) is None
+    (root / "shop").symlink_to("shop")
+    with pytest.raises(MailboxError):
+        boxes.first(("shop-joe", "shop"))
 
 
 def test_exists_in_doubt_is_no_refusal(root: Path) -> None:

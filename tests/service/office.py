@@ -65,7 +65,12 @@ class Office:
         )
         mail = path / "mail"
         mail.mkdir(exist_ok=True)
-        relayer.local = LocalDelivery(Mailboxes(mail), off_reactor, lambda: self.snapshot.settings.concurrency_local)
+        relayer.local = LocalDelivery(
+            Mailboxes(mail),
+            off_reactor,
+            lambda: self.snapshot.settings.concurrency_local,
+            lambda: self.snapshot.settings.recipients,
+        )
         relayer.adopt(self.spool)
 
     def now(self) -> float:

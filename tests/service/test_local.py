@@ -13,6 +13,7 @@ from twisted.logger import LogEvent
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.net.mailboxes import FOLDERS, MailboxError, Mailboxes
+from qmtls.recipients import Recipients, VirtualDomains
 from qmtls.service.attempt import Attempt, Task
 from qmtls.service.local import LocalDelivery
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
@@ -33,7 +34,10 @@ class Box:
         self.spool = MemorySpool()
         self.results: list[dict[int, Outcome]] = []
         self.held: list[Deferred[Any]] | None = None
-        self.local = LocalDelivery(Mailboxes(path), self.off_reactor, lambda: self.limit)
+        self.recipients = Recipients(
+            frozenset({"here.example"}), virtual=VirtualDomains({"v.example": "shop"}), postmaster_host="here.example"
+        )
+        self.local = LocalDelivery(Mailboxes(path), self.off_reactor, lambda: self.limit, lambda: self.recipients)
 
     def off_reactor(self, work: Callable[[], Any]) -> Deferred[Any]:
         if self.held is None:
@@ -47,14 +51,16 @@ class Box:
             (self.path / user / folder).mkdir(parents=True)
         return self.path / user / "new"
 
-    def task(self, *recipients: str, sender: str | None = "s@a.example", stored: bool = True) -> Task:
+    def task(
+        self, *recipients: str, sender: str | None = "s@a.example", stored: bool = True, content: bytes = CONTENT
+    ) -> Task:
         envelope = Envelope(
             address(sender) if sender else None, tuple(Recipient(address(r)) for r in recipients), Arrival(1.0)
         )
         id = f"{len(self.results) + len(list(self.spool.scan())):021x}"
         if stored:
             incoming = self.spool.begin(id, envelope)
-            incoming.write(CONTENT)
+            incoming.write(content)
             self.spool.commit([incoming])
         attempt = Attempt(self.spool, id, envelope, tried=False)
         hop = NextHop("here.example", local=True)
@@ -81,6 +87,49 @@ def test_the_null_path(box: Box) -> None:
     joe = box.mailbox("joe")
     box.local.submit(box.task("joe@here.example", sender=None))
     assert next(joe.iterdir()).read_bytes().startswith(b"Return-Path: <>\n")
+
+
+def test_a_virtual_recipient(box: Box) -> None:
+    catch_all, sales = box.mailbox("shop"), box.mailbox("shop-sales")
+    box.local.submit(box.task("any@v.example", "Sales@V.example", "o'neil@v.example"))
+    assert {o.fate for o in box.results[0].values()} == {Fate.DELIVERED}
+    (for_sales,) = [path.read_bytes() for path in sales.iterdir()]
+    assert for_sales.startswith(b"Return-Path: <s@a.example>\nDelivered-To: shop-sales@V.example\nSubject")
+    rest = sorted(path.read_bytes().splitlines()[1] for path in catch_all.iterdir())
+    assert rest == [b"Delivered-To: shop-any@v.example", b"Delivered-To: shop-o'neil@v.example"]
+
+
+def test_a_virtual_recipient_without_a_mailbox(box: Box) -> None:
+    box.mailbox("joe")
+    box.local.submit(box.task("any@v.example"))
+    assert (box.results[0][0].fate, box.results[0][0].status) == (Fate.FAILED, "5.1.1")
+
+
+def test_mail_that_is_back(box: Box) -> None:
+    joe, ann = box.mailbox("joe"), box.mailbox("ann")
+    back = b"Delivered-To: Joe@here.example\r\n" + CONTENT
+    box.local.submit(box.task("joe@here.example", "ann@here.example", content=back))
+    looping, fine = box.results[0].values()
+    assert (looping.fate, looping.status, fine.fate) == (Fate.FAILED, "5.4.6", Fate.DELIVERED)
+    assert "looping" in looping.reason
+    assert (list(joe.iterdir()), len(list(ann.iterdir()))) == ([], 1)
+
+
+@pytest.mark.parametrize("name", ["postmaster@here.example", "Postmaster@", "postmaster@HERE.example"])
+def test_postmaster_s_mail_waits_for_a_mailbox(box: Box, name: str) -> None:
+    box.local.submit(box.task(name))
+    assert (box.results[0][0].fate, box.results[0][0].status) == (Fate.DEFERRED, "4.2.1")
+    assert "qmtls mailbox add postmaster" in box.results[0][0].reason
+    inbox = box.mailbox("postmaster")
+    box.local.submit(box.task(name))
+    assert len(list(inbox.iterdir())) == 1
+
+
+def test_a_domain_that_is_local_no_more(box: Box) -> None:
+    box.mailbox("joe")
+    box.recipients = Recipients()
+    box.local.submit(box.task("joe@here.example"))
+    assert box.results[0][0].fate is Fate.DEFERRED
 
 
 @pytest.mark.parametrize("user", ["nobody", "../joe", "a/b", ".hidden"])

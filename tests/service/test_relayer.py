@@ -47,6 +47,7 @@ def test_mail_waits_for_its_time(office: Office) -> None:
 
 
 def test_only_those_who_wait_are_tried_again(office: Office) -> None:
+    office.mailbox("postmaster")
     answers = {"b": "450 4.2.1 later", "c": "550 5.1.1 nobody"}
     host = office.host(
         "mx.a.example", Host(replies={"RCPT": lambda _, line: answers.get(line.split("<")[1].split("@")[0], "")})

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from qmtls.net.guest import Guest
 from qmtls.net.house import OUR_TROUBLE, SHUTTING_DOWN, TOO_SLOW, House
 from qmtls.net.patience import ABORT_AFTER, Patience
-from qmtls.net.prompt import write_at_once
+from qmtls.net.prompt import close_at_once, write_at_once
 from qmtls.net.reception import Reception
 from qmtls.net.storing import Storing
 from qmtls.net.tlspipe import TlsBroken, TlsPipe
@@ -291,8 +291,8 @@ class InboundProtocol(Protocol):
         self._transport.unregisterProducer()
         if not self._reading:
             self._transport.resumeProducing()
-        self._transport.loseConnection()
         self._patience.allow(ABORT_AFTER)
+        close_at_once(self._transport)
 
 
 _HANDLERS: dict[type[ServerEvent], Callable[[InboundProtocol, Any], None]] = {

@@ -4,6 +4,8 @@ Twisted runs every event of every descriptor in a logging context of its own: fi
 a tenth of all that a message costs. Our log lines name what they are about themselves, so this reactor calls
 `doRead` straight away. What is not a plain read takes the usual way.
 
+Accepting is in place too: Twisted's port makes a logger, a generator and two more system calls for each look at it.
+
 Twisted's timers go by the time of day: set back by an hour, it would stop every one of them for an hour, and with them
 retries, reloads and time limits. Here `seconds` only measures; who wants to know the time of day asks for it.
 """
@@ -13,12 +15,16 @@ from __future__ import annotations
 import errno
 import sys
 from select import EPOLLIN
+from socket import AF_UNIX, NI_NUMERICHOST, NI_NUMERICSERV, getnameinfo, socket
 from time import monotonic
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
+from twisted.internet.tcp import Port
 from twisted.python import log
+
+ACCEPTS = 20  # connections taken before others have their turn
 
 
 class LeanReactor(EPollReactor):
@@ -51,6 +57,49 @@ class LeanReactor(EPollReactor):
                 self._disconnectSelectable(selectable, why, True)
 
     doIteration = doPoll
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        made = LeanPort(port, factory, backlog, interface, self)
+        made.startListening()
+        return made
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        if addressFamily == AF_UNIX:
+            return super().adoptStreamPort(fileDescriptor, addressFamily, factory)
+        made = LeanPort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+        made.startListening()
+        return made
+
+
+class LeanPort(Port):
+    """A listening socket. What is not a plain accept (no more descriptors, say) takes the usual way."""
+
+    def doRead(self) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                accepted, peer = self.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                super().doRead()
+                return
+            try:
+                self._serve(accepted, peer)
+            except Exception:  # one client's trouble is nobody else's
+                log.err()
+                accepted.close()
+
+    def _serve(self, accepted: socket, peer: Any) -> None:
+        factory: Any = self.factory
+        if len(peer) == 4 and peer[3]:  # a link-local address is one of its interface
+            peer = (getnameinfo(peer, NI_NUMERICHOST | NI_NUMERICSERV)[0], *peer[1:])
+        accepted.setblocking(False)
+        protocol = factory.buildProtocol(self._buildAddr(peer))
+        if protocol is None:
+            accepted.close()
+            return
+        self.sessionno = number = self.sessionno + 1
+        protocol.makeConnection(self.transport(accepted, protocol, peer, self, number, self.reactor))
 
 
 def install() -> None:

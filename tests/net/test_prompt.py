@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.testing import StringTransport
 
-from qmtls.net.prompt import write_at_once
+from qmtls.net.prompt import close_at_once, write_at_once
 from tests.net.wire import Lines, Reactor
 
 
@@ -68,3 +68,30 @@ def test_any_other_transport() -> None:
     transport = StringTransport()
     write_at_once(transport, b"hello")
     assert transport.value() == b"hello"
+
+
+def test_a_close_with_nothing_left_to_send_is_in_place() -> None:
+    reactor, client, server = joined()
+    write_at_once(server.transport, b"last words")
+    close_at_once(server.transport)
+    assert server.lost is not None
+    reactor.run()
+    assert client.got == b"last words"
+    assert client.lost is not None
+
+
+def test_a_close_with_something_left_waits_for_it() -> None:
+    reactor, client, server = joined(capacity=100)
+    write_at_once(server.transport, b"x" * 500)
+    close_at_once(server.transport)
+    assert server.lost is None
+    reactor.run()
+    assert client.got == b"x" * 500
+    assert server.lost is not None
+    close_at_once(server.transport)  # a second time
+
+
+def test_closing_any_other_transport() -> None:
+    transport = StringTransport()
+    close_at_once(transport)
+    assert transport.disconnecting

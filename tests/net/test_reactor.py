@@ -1,19 +1,110 @@
-"""The clock of the reactor: timers go by one that nobody sets."""
+"""The clock of the reactor: timers go by one that nobody sets. And its way to accept, one look at a time, never run."""
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
 from qmtls.net.reactor import LeanReactor
+from tests.net.wire import Lines
 
 
-def test_timers_do_not_go_by_the_time_of_day() -> None:
-    made: Any = LeanReactor
-    reactor = made()
+@pytest.fixture
+def reactor() -> Iterator[Any]:
+    make: Any = LeanReactor
+    made = make()
+    yield made
+    for reader in made.removeAll():
+        reader.connectionLost(Failure(CONNECTION_DONE))
+
+
+class Visitors(Factory):
+    """Keeps the protocols that it made; `full`: takes nobody; `broken`: fails."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.made: list[Lines] = []
+        self.full = self.broken = False
+
+    def buildProtocol(self, addr: object) -> Lines | None:
+        if self.broken:
+            raise ValueError("a fault of ours")
+        if self.full:
+            return None
+        self.made.append(Lines())
+        return self.made[-1]
+
+
+def connect(port: Any) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port.getHost().port), 5)
+
+
+def test_timers_do_not_go_by_the_time_of_day(reactor: Any) -> None:
     timer = reactor.callLater(1000.0, print)
     left = timer.getTime() - time.monotonic()
     timer.cancel()
-    for reader in reactor.removeAll():
-        reader.connectionLost(None)
     assert 990.0 < left <= 1000.0
+
+
+def test_all_who_wait_are_taken_in_one_look(reactor: Any) -> None:
+    visitors = Visitors()
+    port = reactor.listenTCP(0, visitors, interface="127.0.0.1")
+    clients = [connect(port) for _ in range(3)]
+    reactor.doPoll(5)
+    assert [made.transport.getPeer().port for made in visitors.made] == [c.getsockname()[1] for c in clients]  # type: ignore[union-attr]
+    clients[1].sendall(b"hello")
+    reactor.doPoll(5)
+    assert [made.got for made in visitors.made] == [b"", b"hello", b""]
+    for client in clients:
+        client.close()
+
+
+def test_an_inherited_socket_is_served_alike(reactor: Any) -> None:
+    visitors = Visitors()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        port = reactor.adoptStreamPort(listening.fileno(), socket.AF_INET, visitors)
+    with connect(port):
+        reactor.doPoll(5)
+        assert len(visitors.made) == 1
+
+
+@pytest.mark.parametrize("trouble", ["full", "broken"])
+def test_one_who_is_not_taken_hinders_nobody(reactor: Any, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr("twisted.python.log.err", lambda *args: told.append(args))
+    visitors = Visitors()
+    port = reactor.listenTCP(0, visitors, interface="127.0.0.1")
+    setattr(visitors, trouble, True)
+    with connect(port) as client:
+        reactor.doPoll(5)
+        assert client.recv(1) == b""
+    assert len(told) == (trouble == "broken")
+    setattr(visitors, trouble, False)
+    with connect(port):
+        reactor.doPoll(5)
+        assert len(visitors.made) == 1
+
+
+def test_what_is_no_plain_accept_is_left_to_twisted(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = reactor.listenTCP(0, Visitors(), interface="127.0.0.1")
+    asked: list[object] = []
+    monkeypatch.setattr("twisted.internet.tcp.Port.doRead", lambda self: asked.append(self))
+
+    class NoDescriptors:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+    real, port.socket = port.socket, NoDescriptors()
+    port.doRead()
+    port.socket = real
+    assert asked == [port]

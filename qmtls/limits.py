@@ -31,14 +31,16 @@ class Limits:
     rate: Rate | None = None  # of new connections
     messages: Rate | None = None
     commands: Rate | None = None
+    logins: Rate | None = None  # that failed
     recipients: int = 1000  # of one message; RFC 5321 section 4.5.3.1.8 wants 100 at least
-    errors: int = 20  # of one session, until it is closed
+    errors: int = 10  # of one session, until it is closed
     origin: Origin = BUILT_IN
 
 
 UNLIMITED = Limits(errors=1000)  # a gateway of ours may meet many recipients that are not there
-# As many connections as Postfix gives one client. Rates are left to the administrator: only he knows his partners.
-DEFAULT = Limits(connections=50)
+# As many connections as Postfix gives one client. The rates of connections and mail are left to the administrator: only
+# he knows his partners. A password costs some 20 ms to look at, so guessing costs us a hundredth of a core at most.
+DEFAULT = Limits(connections=50, logins=Rate(30, 60.0, "30/m"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +81,22 @@ def counted_as(address: str) -> bytes:
     return ip.packed if ip.version == 4 else ip.packed[: CUSTOMER_BITS // 8]
 
 
+REPLIES = {
+    "connections": (421, "4.7.0"),
+    "commands": (421, "4.7.0"),
+    "messages": (450, "4.7.1"),
+    "failed logins": (454, "4.7.0"),  # RFC 4954 section 6
+}
+
+
 def too_many_connections(limits: Limits) -> Reply:
     return reply(421, "4.7.0", f"too many connections from your address, {limits.connections} at a time; try later")
 
 
 def too_fast(what: str, rate: Rate, seconds: float) -> Reply:
-    """`what` in words: "connections", "messages", "commands". Only for messages the session goes on."""
+    """`what` in words, one of REPLIES. A 421 ends the session."""
     text = f"too many {what} from your address, {rate.text} at most; try again in {max(1, ceil(seconds))} seconds"
-    return reply(450, "4.7.1", text) if what == "messages" else reply(421, "4.7.0", text)
+    return reply(*REPLIES[what], text)
 
 
 def _bits(network: Network) -> int:

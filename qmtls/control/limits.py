@@ -6,12 +6,12 @@ is built in. A word that is not understood is a problem: never a limit less.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
+from qmtls.control.scopes import read_rate
 from qmtls.control.values import network, number
 from qmtls.limits import DEFAULT, LimitRules, Limits, Network
 from qmtls.tls.scope import Rate
@@ -20,9 +20,6 @@ FILE = "limits"
 EVERYONE = "default"
 NO_LIMIT = "none"
 MOST = 1_000_000
-SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-
-_RATE = re.compile(r"([0-9]{1,7})/([smhd])\Z")
 
 
 def read_limits(files: ControlFiles, free: Iterable[Network]) -> LimitRules:
@@ -44,14 +41,6 @@ def read_limits(files: ControlFiles, free: Iterable[Network]) -> LimitRules:
                     raise BadValueError(f"{block} is here for the second time", f"{found[block].origin} is the first")
                 found[block] = _limits(line, default)
     return LimitRules(default, found, tuple(free))
-
-
-def rate(text: str) -> Rate:
-    """ "100/h": a number and /s, /m, /h or /d."""
-    match = _RATE.match(text)
-    if match is None or not 0 < int(match[1]) <= MOST:
-        raise BadValueError(f"{quote(text)} is no rate", "write a number and s, m, h or d, such as 100/h")
-    return Rate(int(match[1]), SECONDS[match[2]], text)
 
 
 def _name(line: Line) -> str:
@@ -78,7 +67,7 @@ def _count(text: str) -> int:
 
 
 def _rate_or_none(text: str) -> Rate | None:
-    return None if text == NO_LIMIT else rate(text)
+    return None if text == NO_LIMIT else read_rate(text)
 
 
 # There is always an end to these two, so `none` is no value of theirs.
@@ -95,6 +84,7 @@ _ATTRIBUTES: dict[str, Callable[[str], object]] = {
     "rate": _rate_or_none,
     "messages": _rate_or_none,
     "commands": _rate_or_none,
+    "logins": _rate_or_none,
     "recipients": _recipients,
     "errors": _errors,
 }

@@ -1,4 +1,6 @@
-"""`users`: who may prove himself by a password. `USER HASH`; HASH is argon2's encoded form, written by `qmtls user`.
+"""`users`: who may prove himself by a password, and what that is good for.
+
+    USER HASH [scope…]      HASH is argon2's encoded form, written by `qmtls user`; scopes as in `tlsclients`
 
 The file is as secret as a private key: hashes can be guessed at by who has them. For the same reason no message quotes
 one. What a hash asks for in memory and time is bounded here, because it is spent for everyone who knocks.
@@ -12,11 +14,11 @@ from binascii import a2b_base64
 
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.pem import OTHERS
+from qmtls.control.scopes import read_scope, split_words
 from qmtls.control.settings import User
-from qmtls.tls.clients import ClientRule
+from qmtls.tls.clients import USER, ClientRule
 
 FILE = "users"
-KIND = "user"  # of the rule that a user is
 
 MOST_MEMORY = 256 * 1024  # KiB for one look at a password
 MOST_PASSES = 20
@@ -60,15 +62,11 @@ def user_name(text: str) -> str:
 
 
 def _user(line: Line) -> User:
-    words = line.text.split()
+    words = split_words(line.text)
     name = user_name(words[0])
     if len(words) == 1:
         raise BadValueError(f"{name} has no hash of a password", MEND)
-    if len(words) > 2:
-        raise BadValueError(
-            f"{quote(words[2])} behind a user (a scope) is not supported by this version", "remove the line"
-        )
-    return User(password_hash(words[1]), ClientRule(KIND, name, line.origin, name))
+    return User(password_hash(words[1]), ClientRule(USER, name, line.origin, name, read_scope(words[2:])))
 
 
 def password_hash(text: str) -> str:

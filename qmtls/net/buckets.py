@@ -80,7 +80,10 @@ class Buckets:
         self._digest: Callable[[bytes], bytes]
 
     def take(self, key: bytes, rate: Rate, tokens: int = 1) -> float:
-        """Takes that many tokens and returns 0.0; or takes none, and returns the seconds until they are there."""
+        """Takes that many tokens and returns 0.0; or takes none, and returns the seconds until they are there.
+
+        -1 gives one back.
+        """
         now = self.now()
         file = self._ready(now)
         digest = self._digest(key)

@@ -21,6 +21,7 @@ CONNECTED = b"c"  # what a bucket is about, before the address
 CAME = b"r"
 MESSAGES = b"m"
 COMMANDS = b"k"
+LOGINS = b"l"
 
 
 class Visit:
@@ -46,6 +47,15 @@ class Visit:
     def commands(self, number: int) -> Reply | None:
         """Counts that many commands; the last words if there were too many."""
         return self._door.count(self.limits, COMMANDS, self.limits.commands, self._address, number)
+
+    def login(self) -> Reply | None:
+        """Before a password is looked at: counts it as a failure; the answer if there were too many."""
+        return self._door.count(self.limits, LOGINS, self.limits.logins, self._address)
+
+    def logged_in(self) -> None:
+        """It was no failure."""
+        if self.limits.logins is not None:
+            self._door.buckets.take(LOGINS + counted_as(self._address), self.limits.logins, -1)
 
 
 class Doorkeeper:
@@ -105,4 +115,4 @@ def identity_key(rule: ClientRule) -> bytes:
     return IDENTITY + "\0".join((rule.kind, rule.value, rate, *bounds, scope.label)).encode()
 
 
-_WORDS = {CAME: "connections", MESSAGES: "messages", COMMANDS: "commands"}
+_WORDS = {CAME: "connections", MESSAGES: "messages", COMMANDS: "commands", LOGINS: "failed logins"}

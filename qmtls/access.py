@@ -156,9 +156,10 @@ def decide_recipient(
         if not peer.submission:
             by = _relay_network(rules, peer.address)
         if not by:
-            rule = _permitting_rule(peer, sender, meant, aids.now())
+            now = aids.now()
+            rule = peer.match.permitting(sender, meant, now) if peer.match is not None else None
             if rule is None:
-                return _not_allowed(peer, sender, meant, aids.now())
+                return _not_allowed(peer, sender, meant, now)
             by = rule.name
     stored = aids.resolve(meant)
     if stored is None:
@@ -193,19 +194,10 @@ def _submitter_refused(peer: Peer, reverse_path: Address | None) -> Refuse | Non
         reason = match.reason if match is not None else ""
         because = f": {printable(reason, MAX_REASON)}" if reason else ""
         return Refuse(reply(530, "5.7.0", f"{IDENTITY_NEEDED}{because}"))
-    if any(rule.scope.permits_sender(reverse_path) for rule in match.rules):
+    if match.permits_sender(reverse_path):
         return None
     bound = printable(match.rules[0].scope.sender_bound(), MAX_REASON)
     return Refuse(reply(553, "5.7.1", f"sorry, this sender is outside your scope: {bound}"))
-
-
-def _permitting_rule(peer: Peer, sender: Address | None, recipient: Address, now: float) -> ClientRule | None:
-    """The first rule of the client's identities that permits."""
-    if peer.match is not None:
-        for rule in peer.match.rules:
-            if rule.scope.permits(sender, recipient, now):
-                return rule
-    return None
 
 
 def _beyond_scope(

@@ -16,8 +16,11 @@ from qmtls.tls.facts import TlsFacts
 from qmtls.tls.identities import Identity, chained_identities, email_problem, own_identities
 from qmtls.tls.pin import is_ca
 from qmtls.tls.policy import Origin
-from qmtls.tls.scope import UNBOUNDED, Scope
+from qmtls.tls.scope import UNBOUNDED, Mailbox, Scope
+from qmtls.tls.scopeindex import ScopeIndex
 from qmtls.tls.verdict import chain_problem
+
+MANY = 16  # rules of one client above which an index beats looking through them
 
 # Kinds of rule that name a certificate or key itself, and so need no CA.
 BY_KEY = frozenset({"sha256", "spki"})
@@ -78,10 +81,29 @@ class ClientMatch:
     rules: tuple[ClientRule, ...] = ()
     reason: str = ""
     identities: frozenset[Identity] = frozenset()
+    _index: ScopeIndex | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        many = len(self.rules) > MANY
+        object.__setattr__(self, "_index", ScopeIndex([rule.scope for rule in self.rules]) if many else None)
 
     @property
     def rule(self) -> ClientRule | None:
         return self.rules[0] if self.rules else None
+
+    def permitting(self, sender: Mailbox | None, recipient: Mailbox, now: float) -> ClientRule | None:
+        """The first rule whose scope permits."""
+        places = range(len(self.rules)) if self._index is None else self._index.candidates(sender, recipient)
+        for place in places:
+            if self.rules[place].scope.permits(sender, recipient, now):
+                return self.rules[place]
+        return None
+
+    def permits_sender(self, sender: Mailbox | None) -> bool:
+        """True if some rule may permit this sender, for some recipient."""
+        if self._index is not None:
+            return bool(self._index.for_sender(sender))
+        return any(rule.scope.permits_sender(sender) for rule in self.rules)
 
 
 def match_client(rules: ClientRules, facts: TlsFacts | None, *, trusted: bool, now: float) -> ClientMatch:
@@ -96,7 +118,7 @@ def match_client(rules: ClientRules, facts: TlsFacts | None, *, trusted: bool, n
         return ClientMatch(reason="it cannot be read")
     if any(error.code == REVOKED for error in facts.errors):
         return ClientMatch(reason="revoked")
-    if not facts.verified and not facts.errors:
+    if not (facts.verified or facts.errors):
         # The verifier did not run in this handshake (a resumed session): nothing is known, revocation least of all.
         return ClientMatch(reason="not verified in this session")
     distrust = _distrust(facts, now) if trusted else "not in my list of tlsclients"

@@ -60,7 +60,8 @@ _MUST_BE_ESCAPED = re.compile(r'(?:[^\\"<>;]|\\.)*\Z', re.DOTALL)
 
 # String types of ASN.1 that are not UTF-8 (or ASCII, which is that too): BMPString, UniversalString.
 _ENCODINGS = {30: "utf-16-be", 28: "utf-32-be"}
-_BIT_STRING = 3
+_BIT_STRING = 3  # begins with the number of unused bits
+_NO_DER = "has a # with something else behind it than one value in DER"
 
 
 class DnError(ValueError):
@@ -131,10 +132,8 @@ def _der_value(digits: str) -> str | bytes:
         der = bytes.fromhex(digits)
         tag, start, end = element(der, 0)
         if end != len(der):
-            raise DnError("has a # with something else behind it than one value in DER")
+            raise DnError(_NO_DER)
         content = der[start:]
-        return content if tag == _BIT_STRING else content.decode(_ENCODINGS.get(tag, "utf-8"))
+        return content[1:] if tag == _BIT_STRING else content.decode(_ENCODINGS.get(tag, "utf-8"))
     except (ValueError, IndexError) as problem:
-        if isinstance(problem, DnError):
-            raise
-        raise DnError("has a # with something else behind it than one value in DER") from None
+        raise DnError(_NO_DER) from problem

@@ -5,7 +5,7 @@ Pure: a scope says yes or no and why; counting messages against a rate is others
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 from typing import Protocol
@@ -38,24 +38,23 @@ class Patterns:
 
     words: frozenset[str]
     text: str
-    parents: bool = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "parents", any(word.startswith(".") for word in self.words))
 
     def admit(self, address: Mailbox | None) -> bool:
-        """True if one of them fits. Letters of the local part are compared without case."""
-        if address is None:
-            return "<>" in self.words
-        host = address.host
-        if f"@{host}" in self.words or f"{address.local_part.lower()}@{host}" in self.words:
-            return True
-        dot = host.find(".") if self.parents else -1
-        while dot >= 0:
-            if host[dot:] in self.words:
-                return True
-            dot = host.find(".", dot + 1)
-        return False
+        """True if one of them fits."""
+        return not self.words.isdisjoint(words_for(address))
+
+
+def words_for(address: Mailbox | None) -> list[str]:
+    """Every pattern that fits the address. Letters of the local part are compared without case."""
+    if address is None:
+        return ["<>"]
+    host = address.host
+    words = [f"@{host}", f"{address.local_part.lower()}@{host}"]
+    dot = host.find(".")
+    while dot >= 0:
+        words.append(host[dot:])
+        dot = host.find(".", dot + 1)
+    return words
 
 
 @dataclass(frozen=True, slots=True)

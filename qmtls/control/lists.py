@@ -142,10 +142,11 @@ class ControlFiles:
         if content is None:
             return None
         found = []
+        file = content.origin.file
         for number, raw in enumerate(content.data.split(b"\n"), 1):
             if not raw or raw[0] == 35:  # "#"
                 continue
-            origin = self.origin(name, number)
+            origin = Origin(file, number)
             try:
                 text = _text(raw)
             except BadValueError as bad:

@@ -46,7 +46,7 @@ class Mailboxes:
         return next((name for name in names if self._has(name)), None)
 
     def _has(self, user: str) -> bool:
-        return is_user(user) and _is_directory(self._root / user)
+        return is_user(user) and _is_directory(f"{self._root}/{user}")
 
     def deliver(self, user: str, head: bytes, chunks: Iterable[bytes], unique: str) -> None:
         """Stores `head` (trace fields, CRLF) and then `chunks` (content, CRLF) as one message named `unique`.
@@ -85,9 +85,10 @@ def _store(path: Path, final: Path, head: bytes, chunks: Iterable[bytes]) -> Non
         raise
 
 
-def _is_directory(path: Path) -> bool:
+def _is_directory(path: Path | str) -> bool:
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
+        # For every local recipient: Path.stat() costs twice as much.
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as problem:

@@ -47,7 +47,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     try:
         if _seen_version(connection, path) < VERSION:
             _bring_up(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
     except sqlite3.Error as problem:
         connection.close()
@@ -107,6 +107,15 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     if version > VERSION:
         raise LedgerError(f"{path} was made by a later version of this program; use that one, or move the file away")
     return int(version)
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Entering it answers "busy" at once, whatever the time limit. Then another worker is just doing it."""
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as problem:
+        if problem.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
 
 
 def _bring_up(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmtls.access import AccessRules, Peer, Permit, Refuse, decide_recipient, decide_sender
+from qmtls.access import AccessRules, Peer, Permit, Refuse, SenderRule, decide_recipient, decide_sender
 from qmtls.smtp.address import Address
 from qmtls.smtp.events import Transaction
-from qmtls.tls.clients import ClientMatch, ClientRule
+from qmtls.tls.clients import ClientMatch, ClientRule, ClientRules
 from qmtls.tls.policy import Origin
+from qmtls.tls.scope import Patterns, Rate, Scope
 
 RULES = AccessRules(
     locals=frozenset({"here.example", "local.example"}),
@@ -53,9 +55,20 @@ class Desk:
         return NOW
 
 
-def decide(to: str, peer: Peer = STRANGER, sender: Address | None = SENDER, rules: AccessRules = RULES) -> str:
+def decide(
+    to: str,
+    peer: Peer = STRANGER,
+    sender: Address | None = SENDER,
+    rules: AccessRules = RULES,
+    *,
+    size: int | None = None,
+    desk: Desk | None = None,
+    charged: tuple[ClientRule, ...] = (),
+) -> str:
     """The decision in short: the reply of a refusal, or "ok" with what opened the relay and the address stored."""
-    decision = decide_recipient(rules, peer, Transaction(sender), address(to), Desk(rules))
+    decision = decide_recipient(
+        rules, peer, Transaction(sender, size=size), address(to), desk or Desk(rules), charged=charged
+    )
     if isinstance(decision, Refuse):
         return str(decision.reply)
     stored = f"as {' '.join(map(str, decision.forward_paths))}" if decision.forward_paths else ""
@@ -168,3 +181,202 @@ def test_any_address_gets_a_decision_and_a_clean_reply(local_part: str, domain: 
         assert "\n" not in decision.reply.text
     else:
         assert isinstance(decision, Permit) and decision.by == ""
+
+
+def patterns(text: str) -> Patterns:
+    return Patterns(frozenset(text.split(",")), text)
+
+
+def scoped(**scope: object) -> ClientRule:
+    return replace(RULE, scope=Scope(**scope))  # type: ignore[arg-type]
+
+
+def shows(*rules: ClientRule, **more: object) -> Peer:
+    """A client in TLS whose certificate meets these rules."""
+    identities = frozenset(rule.identity for rule in rules)
+    return Peer("203.0.113.9", True, ClientMatch(rules, identities=identities), **more)  # type: ignore[arg-type]
+
+
+NARROW = scoped(senders=patterns("@client.example"), recipients=patterns(".to.example"), label="narrow")
+DAY = 86400.0
+OUTSIDE = f"{BASE}; no valid cert for gatewaying: outside its scope"
+
+
+@pytest.mark.parametrize(
+    ("peer", "sender", "to", "expected"),
+    [
+        (shows(NARROW), "a@client.example", "x@a.to.example", "ok narrow"),
+        (shows(NARROW), "a@other.example", "x@a.to.example", f"{OUTSIDE} from=@client.example"),
+        (shows(NARROW), "a@client.example", "x@to.example", f"{OUTSIDE} to=.to.example"),
+        # Our own domains are for everyone, whatever the scope.
+        (shows(NARROW), "a@other.example", "user@here.example", "ok"),
+        (shows(NARROW, RULE), "a@other.example", "x@a.to.example", "ok Alice@Example.org"),
+        (shows(RULE, NARROW), "a@client.example", "x@a.to.example", "ok Alice@Example.org"),
+        (shows(NARROW, NARROW), "a@other.example", "x@y.example", f"{OUTSIDE} from=@client.example, and 1 more rule"),
+        (shows(scoped(until=NOW + 1)), "a@client.example", "x@y.example", "ok Alice@Example.org"),
+        (shows(scoped(until=NOW)), "a@client.example", "x@y.example", f"{OUTSIDE} until=2027-01-15 has passed"),
+        (shows(scoped(until=NOW), RULE), "a@client.example", "x@y.example", "ok Alice@Example.org"),
+        # A network is asked first, and has no scope.
+        (replace(shows(NARROW), address="192.0.2.1"), "a@other.example", "x@y.example", "ok 192.0.2.0/24"),
+    ],
+)
+def test_the_first_rule_that_permits(peer: Peer, sender: str, to: str, expected: str) -> None:
+    assert decide(to, peer, address(sender)) == expected
+
+
+def test_the_null_sender_and_scopes() -> None:
+    assert decide("x@y.example", shows(RULE), None) == "ok Alice@Example.org"
+    assert decide("x@y.example", shows(scoped(senders=patterns("<>"))), None) == "ok Alice@Example.org"
+    assert decide("x@a.to.example", shows(NARROW), None).startswith(OUTSIDE)
+    assert decide("user@here.example", shows(NARROW), None) == "ok"
+
+
+def test_senders_beyond_ascii_are_compared_as_a_labels() -> None:
+    bound = shows(scoped(senders=patterns("@xn--mnchen-3ya.example")))
+    assert decide("x@y.example", bound, Address("a", "München.example")) == "ok Alice@Example.org"
+    rules = replace(RULES, bad_mail_from=frozenset({"@xn--mnchen-3ya.example"}))
+    assert decide("user@here.example", sender=Address("a", "MÜNCHEN.example"), rules=rules).startswith("553")
+
+
+LIMITED = scoped(size=1000, rate=Rate(2, 3600.0, "2/h"))
+
+
+@pytest.mark.parametrize(
+    ("size", "waits", "expected"),
+    [
+        (None, 0.0, "ok Alice@Example.org"),
+        (1000, 0.0, "ok Alice@Example.org"),
+        (1001, 0.0, "552 5.3.4 sorry, messages of Alice@Example.org may have 1000 bytes"),
+        (
+            *(10, 12.1),
+            "450 4.7.1 too many messages, Alice@Example.org may send 2/h; try again in 13 seconds",
+        ),
+    ],
+)
+def test_what_a_rule_bounds(size: int | None, waits: float, expected: str) -> None:
+    assert decide("x@y.example", shows(LIMITED), size=size, desk=Desk(waits=waits)) == expected
+
+
+def test_a_message_is_charged_once_and_last() -> None:
+    desk = Desk()
+    assert decide("x@y.example", shows(LIMITED), desk=desk) == "ok Alice@Example.org"
+    assert desk.asked == [LIMITED]
+    decide("x@y.example", shows(LIMITED), desk=desk, charged=(LIMITED,))
+    decide("user@here.example", shows(LIMITED), desk=desk)
+    decide("nobody@here.example", shows(LIMITED), desk=desk)
+    decide("x@y.example", shows(LIMITED), desk=desk, size=1001)
+    decide("x@y.example", shows(RULE), desk=desk)
+    assert desk.asked == [LIMITED]
+    # On a submission listener local recipients are under the rule too, but only those that there are.
+    decide("nobody@here.example", shows(LIMITED, submission=True), desk=desk)
+    assert desk.asked == [LIMITED]
+    decide("user@here.example", shows(LIMITED, submission=True), desk=desk)
+    assert desk.asked == [LIMITED, LIMITED]
+
+
+def test_the_permit_names_its_rule() -> None:
+    decision = decide_recipient(RULES, shows(LIMITED), Transaction(SENDER), address("x@y.example"), Desk())
+    assert isinstance(decision, Permit) and decision.rule is LIMITED
+
+
+class Spread(Desk):
+    """Everything is stored at two addresses."""
+
+    def resolve(self, address: Address) -> tuple[Address, ...] | None:
+        return (Address("one", "here.example"), Address("two", "there.example"))
+
+
+def test_a_recipient_may_be_stored_as_others() -> None:
+    assert decide("list@here.example", desk=Spread()) == "ok as one@here.example two@there.example"
+    # What the recipient stands for opens nothing by itself.
+    assert decide("list@else.example", desk=Spread()) == BASE
+    bound = shows(scoped(recipients=patterns("@else.example")))
+    assert decide("list@else.example", bound, desk=Spread()).endswith("as one@here.example two@there.example")
+
+
+@pytest.mark.parametrize(
+    ("peer", "sender", "expected"),
+    [
+        (Peer("192.0.2.1", False, None), SENDER, "530 5.7.0 nothing is accepted here without an identity"),
+        (Peer("192.0.2.1", True, ClientMatch()), None, "530 5.7.0 nothing is accepted here without an identity"),
+        (
+            *(Peer("192.0.2.1", True, ClientMatch(reason="expired")), SENDER),
+            "530 5.7.0 nothing is accepted here without an identity: expired",
+        ),
+        (shows(RULE), SENDER, ""),
+        (shows(RULE), None, ""),
+        (shows(NARROW), SENDER, ""),
+        (shows(NARROW), None, "553 5.7.1 sorry, this sender is outside your scope: from=@client.example"),
+        (shows(NARROW), Address("a", "b.example"), "553 5.7.1 sorry, this sender is outside your scope:"),
+        (shows(NARROW, RULE), None, ""),
+    ],
+)
+def test_submission_wants_an_identity_for_everything(peer: Peer, sender: Address | None, expected: str) -> None:
+    refusal = decide_sender(RULES, replace(peer, submission=True), sender)
+    assert (str(refusal.reply).startswith(expected) and expected) if refusal else not expected
+    # On other listeners these are no reasons.
+    assert decide_sender(RULES, peer, sender) is None
+
+
+def test_on_submission_neither_networks_nor_our_domains_are_an_identity() -> None:
+    for to in ("user@here.example", "x@else.example"):
+        assert decide(to, Peer("192.0.2.1", True, ClientMatch(), submission=True)).startswith("553 5.7.1")
+        assert decide(to, shows(RULE, submission=True)) == "ok Alice@Example.org"
+    assert decide("nobody@here.example", shows(RULE, submission=True)).startswith("550 5.1.1")
+    assert decide("user@here.example", shows(NARROW, submission=True)) == f"{OUTSIDE} to=.to.example"
+
+
+BOUND = replace(
+    RULES,
+    senders={
+        "tls.example": SenderRule("tls.example", frozenset(), Origin("control/tlssenders", 1)),
+        ".tls.example": SenderRule(".tls.example", frozenset({RULE.identity}), Origin("control/tlssenders", 2)),
+        ".sub.tls.example": SenderRule(".sub.tls.example", frozenset(), Origin("control/tlssenders", 3)),
+    },
+)
+IN_TLS = Peer("203.0.113.9", True, ClientMatch(reason="expired"))
+NO_TLS = "530 5.7.0 mail of this sender must come over TLS, issue STARTTLS first"
+NO_CERT = "550 5.7.1 mail of this sender must come with a certificate of its domain"
+
+
+@pytest.mark.parametrize(
+    ("peer", "sender", "expected"),
+    [
+        (STRANGER, "a@tls.example", NO_TLS),
+        (STRANGER, "a@TLS.Example.", NO_TLS),
+        (STRANGER, "a@x.tls.example", NO_TLS),
+        (STRANGER, "a@nottls.example", ""),
+        (STRANGER, "a@example", ""),
+        (IN_TLS, "a@tls.example", ""),
+        (IN_TLS, "a@x.tls.example", f"{NO_CERT}: expired"),
+        (replace(IN_TLS, match=ClientMatch()), "a@x.tls.example", NO_CERT),
+        (replace(IN_TLS, match=None), "a@x.tls.example", NO_CERT),
+        (IN_TLS, "a@x.sub.tls.example", ""),  # the nearest parent's line
+        (shows(RULE), "a@x.tls.example", ""),
+        # The identity counts, whether tlsclients lists it or not; another one does not.
+        (replace(IN_TLS, match=ClientMatch(identities=frozenset({RULE.identity}))), "a@x.tls.example", ""),
+        (shows(replace(RULE, value="bob@example.org")), "a@x.tls.example", NO_CERT),
+    ],
+)
+def test_senders_bound_to_tls(peer: Peer, sender: str, expected: str) -> None:
+    refusal = decide_sender(BOUND, peer, address(sender))
+    assert (str(refusal.reply) if refusal else "") == expected
+    assert decide_sender(BOUND, peer, None) is None
+
+
+def test_a_key_in_either_file_asks_for_certificates() -> None:
+    assert not BOUND.any_by_key
+    assert replace(RULES, clients=ClientRules((replace(RULE, kind="spki"),))).any_by_key
+    senders = {"a.example": SenderRule("a.example", frozenset({("sha256", "00")}), Origin("x"))}
+    assert replace(RULES, senders=senders).any_by_key
+
+
+@given(st.text(), st.text())
+def test_every_refusal_is_one_line_that_a_reply_may_have(text: str, label: str) -> None:
+    rule = scoped(senders=Patterns(frozenset(), text), label=label, size=1, rate=Rate(1, 1.0, "1/s"))
+    for peer in (shows(*[rule] * 20), shows(replace(rule, scope=replace(rule.scope, senders=None)))):
+        for desk in (Desk(), Desk(waits=1e9)):
+            for size in (None, 2):
+                told = decide_recipient(RULES, peer, Transaction(SENDER, size=size), address("x@y.example"), desk)
+                wire = told.reply.encode() if isinstance(told, Refuse) else b""
+                assert len(wire) <= 512 and wire.count(b"\r\n") <= 1 and wire.isascii()

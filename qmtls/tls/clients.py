@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from cryptography import x509
+
 from qmtls.tls.complaints import REVOKED
 from qmtls.tls.facts import TlsFacts
 from qmtls.tls.identities import Identity, chained_identities, email_problem, own_identities
@@ -126,7 +128,7 @@ def match_client(rules: ClientRules, facts: TlsFacts | None, *, trusted: bool, n
     if not distrust:
         identities |= chained_identities(facts.leaf)
     found = rules.of(identities)
-    return ClientMatch(found, "" if found else distrust or _unlisted(facts), identities)
+    return ClientMatch(found, "" if found else distrust or _unlisted(rules, facts.leaf), identities)
 
 
 def _distrust(facts: TlsFacts, now: float) -> str:
@@ -139,6 +141,8 @@ def _distrust(facts: TlsFacts, now: float) -> str:
     return "it is a CA's certificate, not a client's" if is_ca(facts.leaf) else ""
 
 
-def _unlisted(facts: TlsFacts) -> str:
-    assert facts.leaf is not None
-    return email_problem(facts.leaf) or "email address not in my list of tlsclients"
+def _unlisted(rules: ClientRules, leaf: x509.Certificate) -> str:
+    problem = email_problem(leaf)
+    if not problem:
+        return "email address not in my list of tlsclients"
+    return problem if any(rule.kind == "email" for rule in rules.rules) else "not in my list of tlsclients"

@@ -82,7 +82,7 @@ def parse_subject(text: str) -> str:
 
 
 def _pair(oid: str, value: str | bytes) -> str:
-    return f"{oid}={'#' + value.hex() if isinstance(value, bytes) else quote(value, safe=' ')}"
+    return f"{oid}={'#' + value.hex() if isinstance(value, bytes) else quote(value, safe=' @')}"
 
 
 def _split(text: str, separator: str) -> list[str]:

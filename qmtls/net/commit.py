@@ -78,7 +78,13 @@ class Committer:
         return done
 
     def remove(self, spool: Spool, id: str) -> None:
-        """The message is finished. Nobody waits for it; trouble goes to the log."""
+        """The message is finished. Nobody waits for it; trouble goes to the log.
+
+        What is one rename is done in place: in a thread that costs two hand-overs of the interpreter.
+        """
+        if spool.remove_at_once(id):
+            self.on_removed(spool, (id,))
+            return
         self._removals.append((spool, id))
         if len(self._removals) == 1:
             self._errands.put(self._remove_all)

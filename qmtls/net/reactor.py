@@ -6,6 +6,8 @@ a tenth of all that a message costs. Our log lines name what they are about them
 
 Accepting is in place too: Twisted's port makes a logger, a generator and two more system calls for each look at it.
 
+Who calls from a thread wakes a reactor that sleeps, and no other: each wake-up is a write, a read and a turn.
+
 Twisted's timers go by the time of day: set back by an hour, it would stop every one of them for an hour, and with them
 retries, reloads and time limits. Here `seconds` only measures; who wants to know the time of day asks for it.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
 from select import EPOLLIN
 from socket import AF_UNIX, NI_NUMERICHOST, NI_NUMERICSERV, getnameinfo, socket
 from time import monotonic
@@ -31,15 +34,21 @@ class LeanReactor(EPollReactor):
     """Promises what EPollReactor does: an exception in a protocol is logged and ends its connection only."""
 
     seconds = staticmethod(monotonic)
+    _sleeping = True  # also before it runs: a wake-up too many does no harm
 
     def doPoll(self, timeout: float | None) -> None:
         selectables = self._selectables
+        self._sleeping = True
+        if self.threadCallQueue:  # came since it was looked at, and found us awake
+            timeout = 0
         try:
             events = self._poller.poll(-1 if timeout is None else timeout, len(selectables))
         except OSError as error:
             if error.errno == errno.EINTR:
                 return
             raise
+        finally:
+            self._sleeping = False
         for fd, event in events:
             selectable = selectables.get(fd)
             if selectable is None:
@@ -57,6 +66,11 @@ class LeanReactor(EPollReactor):
                 self._disconnectSelectable(selectable, why, True)
 
     doIteration = doPoll
+
+    def callFromThread(self, f: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        self.threadCallQueue.append((f, args, kwargs))
+        if self._sleeping:
+            self.wakeUp()
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         made = LeanPort(port, factory, backlog, interface, self)
@@ -93,7 +107,6 @@ class LeanPort(Port):
         factory: Any = self.factory
         if len(peer) == 4 and peer[3]:  # a link-local address is one of its interface
             peer = (getnameinfo(peer, NI_NUMERICHOST | NI_NUMERICSERV)[0], *peer[1:])
-        accepted.setblocking(False)
         protocol = factory.buildProtocol(self._buildAddr(peer))
         if protocol is None:
             accepted.close()

@@ -143,6 +143,9 @@ class Spool(Protocol):
     def remove(self, ids: Sequence[str]) -> None:
         """The messages are finished: they and their logs go. Unknown ids are ignored."""
 
+    def remove_at_once(self, id: str) -> bool:
+        """`remove`, if that is one quick operation here and now. False: nothing was done."""
+
 
 def pending(recipients: int, history: Iterable[Attempt]) -> tuple[int, ...]:
     """Indices of the recipients that are neither done nor failed after `history`."""

@@ -209,7 +209,9 @@ class MaildirSpool:
         stuck = []
         for id in tuple(self._finished):
             # The log goes last: a message without its log would be sent again to recipients that are done.
-            if not (self._reused(id) or self._bin.unlink_message(id)):
+            if self.remove_at_once(id):
+                self._finished.discard(id)
+            elif not self._bin.unlink_message(id):
                 stuck.append(id)
             elif id in self._unfiled or self._bin.unlink(self._bin.log + id):
                 self._unfiled.discard(id)
@@ -217,12 +219,15 @@ class MaildirSpool:
         if stuck:
             raise SpoolError(f"cannot unlink: {' '.join(stuck[:10])}")
 
-    def _reused(self, id: str) -> bool:
-        """The message is gone, its file is kept. False: it is to be unlinked."""
+    def remove_at_once(self, id: str) -> bool:
+        """Renames a small file that was received here and never tried: it is kept for the next message."""
         if id not in self._small:
             return False
         self._small.discard(id)
         try:
-            return self._spares.keep(self._bin.new + id, self._bin.tmp + id)
+            if not self._spares.keep(self._bin.new + id, self._bin.tmp + id):
+                return False
         except OSError:
             return False
+        self._unfiled.discard(id)
+        return True

@@ -234,3 +234,21 @@ def test_stop_finishes_what_was_handed_over_and_refuses_the_rest(tmp_path: Path,
     assert order == ["stored"] * 5 + ["stopped"]
     assert ids(spool) == ["id1", "id2", "id3", "id4", "id5"]
     assert octets(spool, "id4") == BODY
+
+
+def test_what_can_be_removed_in_place_is_not_handed_over(reactor: Reactor, committer: Committer) -> None:
+    class Quick(MemorySpool):
+        def remove_at_once(self, id: str) -> bool:
+            super().remove([id])
+            return True
+
+        def remove(self, ids: Sequence[str]) -> None:
+            raise AssertionError("handed over")
+
+    quick = Quick()
+    removed: list[Sequence[str]] = []
+    committer.on_removed = lambda spool, ids: removed.append(ids)
+    reactor.until(committer.commit(quick, receive(quick, "id1")))
+    committer.remove(quick, "id1")
+    assert removed == [("id1",)]
+    assert not quick.has("id1")

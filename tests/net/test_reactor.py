@@ -108,3 +108,43 @@ def test_what_is_no_plain_accept_is_left_to_twisted(reactor: Any, monkeypatch: p
     port.doRead()
     port.socket = real
     assert asked == [port]
+
+
+def test_only_a_sleeping_reactor_is_woken(reactor: Any) -> None:
+    woken: list[bool] = []
+    reactor.wakeUp = lambda: woken.append(True)
+    visitors = Visitors()
+    port = reactor.listenTCP(0, visitors, interface="127.0.0.1")
+    called: list[str] = []
+    with connect(port):
+        real = visitors.buildProtocol
+
+        def busy(addr: object) -> Lines | None:
+            reactor.callFromThread(called.append, "while it works")
+            return real(addr)
+
+        visitors.buildProtocol = busy  # type: ignore[method-assign]
+        reactor.doPoll(5)
+        assert woken == []
+        reactor.doPoll(1000)  # does not sleep: somebody called
+        reactor.runUntilCurrent()
+    assert called == ["while it works"]
+    reactor._poller = Asleep(reactor)
+    reactor.doPoll(1000)
+    assert woken == [True]
+
+
+class Asleep:
+    """Something calls from a thread while the reactor waits."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.real = reactor._poller
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        assert timeout == 1000
+        self.reactor.callFromThread(print)
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)

@@ -206,3 +206,24 @@ def test_a_message_given_up_takes_its_spare_with_it(spool: MaildirSpool, disk: D
     assert error.full
     assert spares(spool) == []
     assert ids(spool) == ["id2"]
+
+
+def test_one_rename_removes_it_at_once(spool: MaildirSpool, disk: Disk) -> None:
+    store(spool, "id1")
+    disk.done.clear()
+    assert spool.remove_at_once("id1")
+    assert done(disk) == ["rename"]
+    assert ids(spool) == []
+    assert not spool.remove_at_once("id1")
+    spool.remove(["id1"])
+
+
+def test_what_takes_longer_is_not_done_at_once(spool: MaildirSpool, disk: Disk) -> None:
+    store(spool, "id1", b"x" * SMALL)
+    for n in range(2, 6):
+        store(spool, f"id{n}")
+    assert not spool.remove_at_once("id1")
+    assert [spool.remove_at_once(f"id{n}") for n in range(2, 6)] == [True, True, True, False]
+    assert ids(spool) == ["id1", "id5"]
+    spool.remove(["id1", "id5"])
+    assert ids(spool) == []

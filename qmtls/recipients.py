@@ -45,6 +45,7 @@ class VirtualDomains:
     what is put before the user's name; "" = an exception, remote as ever."""
 
     prepends: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)  # of the lines
 
     def prepend(self, user: str, host: str) -> str:
         """What holds for this user, searched as qmail-send does: the address, the domain, its parents, the rest.

@@ -95,7 +95,7 @@ class Options(usage.Options):
 def start_snapshot(where: Places) -> Snapshot:
     """The first snapshot. CannotServe with one line for the first problem and the number of the others."""
     try:
-        return load(where.control, where.home)
+        return load(where.control)
     except ControlError as problem:
         others = len(problem.problems) - 1
         hint = f" (and {others} more: qmtls --home {where.home} check)" if others else ""

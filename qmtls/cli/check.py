@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from qmtls.cli.home import Home
+from qmtls.cli.home import Home, why
 from qmtls.cli.output import DONE, FINDINGS, Row, clean, emit
 from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, add_json
 from qmtls.control.compile import compile_control
-from qmtls.control.describe import Finding, FindingLevel, describe
+from qmtls.control.describe import Finding, FindingLevel, describe, ordered
+from qmtls.control.reach import describe_recipients
 from qmtls.control.settings import ControlError, Settings
 from qmtls.net.contexts import ContextError
+from qmtls.net.mailboxes import Mailboxes
 from qmtls.net.snapshot import make_snapshot
 from qmtls.service.listening import CannotServe, read_endpoint, wanted
 from qmtls.tls.policy import Origin
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         # Another directory is not this home's: neither its mailboxes nor its owner count.
         with nullcontext() if args.control else as_owner_of(home.queue):
-            compiled = compile_control(control, home=None if args.control else home.root)
+            compiled = compile_control(control)
     except ControlError as problems:
         compiled = problems
     findings = describe(compiled, time.time())
@@ -53,11 +55,26 @@ def run(args: argparse.Namespace) -> int:
         beyond = [*_contexts(compiled), *_listeners(compiled)]
         refused = bool(beyond)
         findings = beyond + findings
+        if not args.control:
+            findings = ordered([*findings, *_recipients(home, compiled)])
     emit(map(_row, findings), args.json, _text)
     errors = sum(finding.level is FindingLevel.ERROR for finding in findings)
     if not args.json:
         print(f"{control}: {_verdict(errors, refused)}")
     return FINDINGS if errors else DONE
+
+
+def _recipients(home: Home, settings: Settings) -> Iterator[Finding]:
+    """What only the mailboxes can say."""
+    try:
+        with as_owner_of(home.queue):
+            users = Mailboxes(home.mail).users()
+    except FileNotFoundError:
+        users = frozenset()
+    except OSError as problem:
+        yield Finding(FindingLevel.ERROR, Origin(str(home.mail)), f"cannot be listed ({why(problem)}); its mail waits")
+        return
+    yield from describe_recipients(settings, users)
 
 
 def _contexts(settings: Settings) -> Iterator[Finding]:

@@ -60,8 +60,8 @@ REFUSED_DIRECTORIES = ("clientcerts",)
 T = TypeVar("T")
 
 
-def compile_control(control: Path, *, home: Path | None = None) -> Settings:
-    """Reads the directory. Raises ControlError with every problem found. With `home` mailboxes are looked at too."""
+def compile_control(control: Path) -> Settings:
+    """Reads the directory. Raises ControlError with every problem found."""
     files = ControlFiles(control)
     if not control.is_dir():
         mend = "make one with `qmtls init`, or name the right one with --control"
@@ -71,7 +71,6 @@ def compile_control(control: Path, *, home: Path | None = None) -> Settings:
     recipients = read_recipients(files, access.locals, access.postmaster_host)
     count = _numbers(files)
     _note_unused(files)
-    _note_mailboxes(files, access, home)
     return Settings(
         control=control,
         me=me,
@@ -221,10 +220,3 @@ def _note_unused(files: ControlFiles) -> None:
         if files.has_entries(name):
             mend = "use clientcert.pem for all next hops, and remove the files there"
             files.problem(files.origin(name), "is not supported by this version", mend)
-
-
-def _note_mailboxes(files: ControlFiles, access: AccessRules, home: Path | None) -> None:
-    postmaster = home / "mail" / "postmaster" if home is not None else None
-    if postmaster is not None and access.locals and not postmaster.is_dir():
-        mend = "run: qmtls mailbox add postmaster"
-        files.warn(Origin(str(postmaster)), "does not exist: mail to postmaster is refused", mend)

@@ -51,8 +51,13 @@ def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
         found += _pin(compiled.tls.pins[name], time)
     for line in sorted(compiled.tls.lines.values(), key=lambda line: line.policy.origin.line):
         found += _policy_line(line, time)
+    return ordered(found)
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first, notes last; else as they are."""
     order = list(FindingLevel)
-    return sorted(found, key=lambda finding: order.index(finding.level))
+    return sorted(findings, key=lambda finding: order.index(finding.level))
 
 
 def _of_problem(level: FindingLevel, problem: Problem) -> Finding:

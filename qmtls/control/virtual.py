@@ -6,9 +6,10 @@ problem here, and so is a prepend that can be no mailbox: its mail would be refu
 
 from __future__ import annotations
 
-from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
+from qmtls.control.lists import BadValueError, ControlFiles, quote
 from qmtls.control.values import domain_or_parent, host
 from qmtls.recipients import VirtualDomains, is_user
+from qmtls.tls.policy import Origin
 
 FILE = "virtualdomains"
 
@@ -16,18 +17,18 @@ FILE = "virtualdomains"
 def read_virtual(files: ControlFiles, locals: frozenset[str]) -> VirtualDomains:
     """A line for a domain of `locals` never counts; that is told too."""
     prepends: dict[str, str] = {}
-    lines: dict[str, Line] = {}
+    origins: dict[str, Origin] = {}
     for line in files.lines(FILE) or ():
         with files.collecting(line.origin):
             key, prepend = _entry(line.text)
-            if key in lines:
-                what = f"has the same name as {lines[key].origin}, whose line is not used"
+            if key in origins:
+                what = f"has the same name as {origins[key]}, whose line is not used"
                 files.warn(line.origin, what, "remove one of the two")
             elif key.rpartition("@")[2] in locals:
                 domain = key.rpartition("@")[2]
                 files.warn(line.origin, f"is not used: {domain} is in locals, which go first", "remove it from one")
-            prepends[key], lines[key] = prepend, line
-    return VirtualDomains(prepends)
+            prepends[key], origins[key] = prepend, line.origin
+    return VirtualDomains(prepends, origins)
 
 
 def _entry(text: str) -> tuple[str, str]:

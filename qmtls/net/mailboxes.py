@@ -45,6 +45,10 @@ class Mailboxes:
         """The first of the names that is a mailbox: the user's own before the catch-all. MailboxError as `exists`."""
         return next((name for name in names if self._has(name)), None)
 
+    def users(self) -> frozenset[str]:
+        """The names of all mailboxes. OSError."""
+        return frozenset(path.name for path in self._root.iterdir() if is_user(path.name) and path.is_dir())
+
     def _has(self, user: str) -> bool:
         return is_user(user) and _is_directory(f"{self._root}/{user}")
 

@@ -26,20 +26,17 @@ MOST_LOOKS = 5  # at a directory that changes all the time, before it is taken a
 log = Logger()
 
 
-def load(control: Path, home: Path) -> Snapshot:
+def load(control: Path) -> Snapshot:
     """The snapshot to start with. ControlError or ContextError."""
     seen = fingerprint(control)  # first: what changes while it is read is a change
-    return make_snapshot(compile_control(control, home=home), seen)
+    return make_snapshot(compile_control(control), seen)
 
 
 class LiveSettings:
     """`current()` is the snapshot for new sessions and attempts."""
 
-    def __init__(
-        self, control: Path, home: Path, first: Snapshot, off_reactor: OffReactor, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, control: Path, first: Snapshot, off_reactor: OffReactor, say: Callable[[str], None]) -> None:
         self._control = control
-        self._home = home
         self._snapshot = first
         self._off_reactor = off_reactor
         self._say = say
@@ -90,7 +87,7 @@ class LiveSettings:
             self._seen = fingerprint(self._control)
         except OSError:
             pass  # the compilation will say what is wrong
-        compiling: Deferred[Snapshot] = self._off_reactor(lambda: load(self._control, self._home))
+        compiling: Deferred[Snapshot] = self._off_reactor(lambda: load(self._control))
         compiling.addCallbacks(self._good, self._bad)
 
     def _good(self, snapshot: Snapshot) -> None:

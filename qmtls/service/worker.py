@@ -97,7 +97,7 @@ class Worker:
         self._say = say
         self._ports: list[IListeningPort] = []
         self.committer = Committer(reactor.callFromThread)
-        self.live = LiveSettings(places.control, places.home, first, self._off_reactor, say)
+        self.live = LiveSettings(places.control, first, self._off_reactor, say)
         self._bins = Bins(places.queue)
         self._mailboxes = Mailboxes(places.mail)
         self._ids = Ids()

@@ -72,3 +72,27 @@ def test_another_directory(cli: Cli, home: Path, tmp_path: Path) -> None:
     (other / "me").write_text("mx.test\n")
     assert cli("check", "--control", other).status == 0
     assert cli("check", "--control", tmp_path / "none").status == 1
+
+
+def test_names_that_point_nowhere(cli: Cli, home: Path) -> None:
+    assert cli("check").status == 0
+    (home / "control/aliases").write_text("info: nobody\nteam: postmaster, ann\n")
+    result = cli("check")
+    assert result.status == 1
+    assert "error: control/aliases:1: info points nowhere" in result.out
+    assert "warning: control/aliases:2: there is no ann@mx.test" in result.out
+    assert result.out.index("error:") < result.out.index("warning:") < result.out.index("note:")
+    assert "1 error" in result.out and "does not start" not in result.out
+    assert cli("check", "--control", home / "control").status == 0  # another directory: its mailboxes are not known
+    for user in ("nobody", "ann"):
+        cli("mailbox", "add", user)
+    assert cli("check").status == 0
+
+
+def test_nobody_takes_mail_to_postmaster(cli: Cli, home: Path) -> None:
+    (home / "mail/postmaster").rename(home / "mail/joe")
+    result = cli("check")
+    assert result.status == 1
+    assert "nobody takes mail to postmaster" in result.out
+    (home / "control/aliases").write_text("postmaster: joe\n")
+    assert cli("check").status == 0

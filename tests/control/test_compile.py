@@ -173,13 +173,6 @@ def test_e_mail_rules_without_a_ca_are_told(tmp_path: Path) -> None:
     assert warnings(tmp_path, {**files, "clientca.pem": pem(CA)}) == []
 
 
-def test_a_home_without_postmaster_is_told(tmp_path: Path) -> None:
-    control = write(tmp_path / "control", {})
-    assert len(compile_control(control, home=tmp_path).warnings) == 1
-    (tmp_path / "mail" / "postmaster").mkdir(parents=True)
-    assert compile_control(control, home=tmp_path).warnings == ()
-
-
 def test_a_bad_pin_file_stops_its_own_mail_only(tmp_path: Path) -> None:
     settings = compiled(tmp_path, {"mx.example.pem": "garbage"})
     assert settings.tls.pins["mx.example"].problem

@@ -23,7 +23,7 @@ class Live:
         self.control = write(path / "control", {"databytes": "1\n"})
         self.said: list[str] = []
         self.held: list[Callable[[], None]] | None = None
-        self.live = LiveSettings(self.control, path, load(self.control, path), self.off_reactor, self.said.append)
+        self.live = LiveSettings(self.control, load(self.control), self.off_reactor, self.said.append)
         self.changes: list[int] = []
         self.live.changed = lambda: self.changes.append(self.size)
 
@@ -113,9 +113,9 @@ def test_hup_reloads_whatever_it_sees(live: Live) -> None:
 def test_a_change_between_load_and_start(tmp_path: Path) -> None:
     """What changed while the program started is not missed."""
     control = write(tmp_path / "control", {"databytes": "1\n"})
-    first = load(control, tmp_path)
+    first = load(control)
     write(control, {"databytes": "333\n"})
-    live = LiveSettings(control, tmp_path, first, off_reactor, lambda line: None)
+    live = LiveSettings(control, first, off_reactor, lambda line: None)
     live.look()
     live.look()
     assert live.settings().data_bytes == 333
@@ -224,4 +224,4 @@ def test_certificates_reload_as_a_pair(tmp_path: Path) -> None:
 
 def test_the_first_load_fails_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(ControlError):
-        load(write(tmp_path / "control", {"databytes": "many\n"}), tmp_path)
+        load(write(tmp_path / "control", {"databytes": "many\n"}))

@@ -57,7 +57,7 @@ class Home:
         self.reactor.rightNow = 1_800_000_000.0
         self.places = places(str(self.path))
         self.worker = Worker(
-            self.reactor, self.places, load(self.places.control, self.path), self.log.append, self.reactor.seconds
+            self.reactor, self.places, load(self.places.control), self.log.append, self.reactor.seconds
         )
         self.port = cast(Any, Port())
         self.worker.listens(self.port)

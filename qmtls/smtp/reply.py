@@ -53,4 +53,7 @@ def reply(code: int, status: str, *lines: str) -> Reply:
 
 def printable(text: str, limit: int = 400) -> str:
     """`text` with every character outside printable ASCII replaced by "?", cut to `limit` characters."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:limit])
+    cut = text[:limit]
+    if cut.isascii() and cut.isprintable():
+        return cut
+    return "".join(c if " " <= c <= "~" else "?" for c in cut)

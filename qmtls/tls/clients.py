@@ -7,7 +7,7 @@ opens nothing, whichever rule it meets. Whatever cannot be read in a certificate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -58,21 +58,22 @@ class ClientRules:
     """The rules by identity, for one look-up each. One identity may have several."""
 
     rules: tuple[ClientRule, ...] = ()
-    places: Mapping[Identity, tuple[int, ...]] = field(init=False, repr=False, compare=False)
+    places: Mapping[Identity, Sequence[int]] = field(init=False, repr=False, compare=False)
     any_by_key: bool = field(init=False, repr=False, compare=False)
     """True if some rule names a certificate or key: then certificates are of use even without clientca.pem."""
 
     def __post_init__(self) -> None:
-        places: dict[Identity, tuple[int, ...]] = {}
+        places: dict[Identity, list[int]] = {}
         for place, rule in enumerate(self.rules):
-            places[rule.identity] = (*places.get(rule.identity, ()), place)
+            places.setdefault(rule.identity, []).append(place)
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "any_by_key", any(rule.kind in BY_KEY for rule in self.rules))
 
     def of(self, identities: Iterable[Identity]) -> tuple[ClientRule, ...]:
         """The rules for any of them, in the order of the file."""
-        found = {place for identity in identities for place in self.places.get(identity, ())}
-        return tuple(self.rules[place] for place in sorted(found))
+        found = [self.places[identity] for identity in identities if identity in self.places]
+        places = found[0] if len(found) == 1 else sorted({place for each in found for place in each})
+        return tuple(self.rules[place] for place in places)
 
 
 @dataclass(frozen=True, slots=True)

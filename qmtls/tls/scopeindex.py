@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from qmtls.tls.scope import Mailbox, Patterns, Scope, words_for
 
 ANY = ""  # no pattern is empty
+FEW = 4  # candidates are looked through rather than sought another way
 
 Places = dict[str, list[int]]
 
@@ -34,8 +35,9 @@ class ScopeIndex:
 
     def candidates(self, sender: Mailbox | None, recipient: Mailbox) -> Sequence[int]:
         """Every place that may permit both, ascending."""
-        by_sender, by_recipient = _found(self._senders, sender), _found(self._recipients, recipient)
-        fewer = min(by_sender, by_recipient, key=lambda lists: sum(map(len, lists)))
+        fewer = _found(self._senders, sender)
+        if sum(map(len, fewer)) > FEW:
+            fewer = min(fewer, _found(self._recipients, recipient), key=lambda lists: sum(map(len, lists)))
         # The filed lists ascend already; mostly there is one.
         return fewer[0] if len(fewer) == 1 else sorted({place for places in fewer for place in places})
 

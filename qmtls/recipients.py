@@ -13,9 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from qmtls.smtp.address import Address, is_domain
-from qmtls.tls.policy import Origin
+
+if TYPE_CHECKING:  # with it comes all of cryptography, which `qmtls mailbox` can do without
+    from qmtls.tls.policy import Origin
 
 MAX_USER = 64  # RFC 5321 section 4.5.3.1.1
 POSTMASTER = "postmaster"  # RFC 5321 section 4.5.1

@@ -1,4 +1,4 @@
-"""Where things lie: HOME and its four parts, and the one control file that the mail-making commands read."""
+"""Where things lie: HOME and its four parts, and the names that the mail-making commands go by."""
 
 from __future__ import annotations
 
@@ -37,9 +37,16 @@ class Home:
     def me(self) -> str:
         """The name of this host, from `control/me`; CommandError if there is none.
 
-        Only this file is read: mail can be queued while other control files are being edited.
+        Few files are read: mail can be queued while other control files are being edited.
         """
-        path = self.control / "me"
+        return self._name("me")
+
+    def default_host(self) -> str:
+        """The domain of recipients that are given without one: `control/envnoathost`, else `me`; CommandError."""
+        return self._name("envnoathost" if (self.control / "envnoathost").exists() else "me")
+
+    def _name(self, file: str) -> str:
+        path = self.control / file
         try:
             lines = path.read_text("ascii").splitlines()
         except (OSError, UnicodeDecodeError) as problem:

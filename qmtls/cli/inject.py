@@ -11,6 +11,7 @@ import pwd
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 from qmtls.cli.compose import Defaults, Draft, complete
 from qmtls.cli.home import Home
@@ -21,6 +22,13 @@ from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.smtp.trace import received_field
 from qmtls.spool.bins import INJECT
 from qmtls.spool.maildir import MaildirSpool
+
+# The control files that make other recipients out of those that were given.
+EXPANDING = ("aliases", "virtualdomains", "percenthack")
+
+
+class BadControl(Exception):
+    """A control file about recipients cannot be used; str() says which, and how to mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +53,12 @@ def login_name() -> str:
 
 
 def inject(home: Home, draft: Draft, posting: Posting) -> str:
-    """Completes the draft and commits it. Returns the queue id."""
+    """Completes the draft and commits it. Returns the queue id. BadControl: nothing was queued."""
     me = home.me()
     now = time.time()
     id = Ids().next()
     complete(draft, Defaults(posting.author, me, id, now, posting.full_name, posting.subject, posting.to))
-    recipients = tuple(Recipient(address) for address in dict.fromkeys(posting.recipients))
+    recipients = tuple(Recipient(address) for address in _recipients(home, me, posting.recipients))
     envelope = Envelope(
         reverse_path=posting.sender,
         recipients=recipients,
@@ -62,6 +70,14 @@ def inject(home: Home, draft: Draft, posting: Posting) -> str:
     with as_owner_of(home.queue):
         _store(MaildirSpool(home.queue / INJECT), id, envelope, received, draft)
     return id
+
+
+def _recipients(home: Home, me: str, addresses: Sequence[Address]) -> Sequence[Address]:
+    """Each once, aliases expanded."""
+    if any((home.control / name).exists() for name in EXPANDING):
+        found: Sequence[Address] = import_module("qmtls.cli.expand").expand(home, me, addresses)
+        return found
+    return tuple(dict.fromkeys(addresses))
 
 
 def _store(spool: MaildirSpool, id: str, envelope: Envelope, received: bytes, draft: Draft) -> None:

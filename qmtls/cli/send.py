@@ -10,7 +10,7 @@ from typing import BinaryIO
 from qmtls.cli.addresses import BadAddress, read_path, read_sender
 from qmtls.cli.compose import DraftError, read_draft
 from qmtls.cli.home import Home, why
-from qmtls.cli.inject import Posting, inject
+from qmtls.cli.inject import BadControl, Posting, inject
 from qmtls.cli.output import DONE, CommandError
 from qmtls.cli.parser import Commands
 from qmtls.spool.api import SpoolError
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     me = home.me()
     try:
         sender = read_sender(args.sender, me)
-        recipients = [read_path(text, me) for text in args.to]
+        recipients = [read_path(text, home.default_host()) for text in args.to]
     except BadAddress as problem:
         args.parser.error(str(problem))
     posting = Posting(
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
                 id = _queue(home, file, posting)
     except OSError as problem:
         raise CommandError(f"{problem.filename or args.file}: {why(problem)}") from None
-    except (DraftError, SpoolError) as problem:
+    except (BadControl, DraftError, SpoolError) as problem:
         raise CommandError(f"not queued: {problem}") from None
     print(id)
     return DONE

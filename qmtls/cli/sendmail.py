@@ -15,7 +15,7 @@ from typing import NoReturn
 from qmtls.cli.addresses import BadAddress, read_path, read_sender
 from qmtls.cli.compose import Draft, DraftError, read_draft, take_recipients
 from qmtls.cli.home import Home, why
-from qmtls.cli.inject import Posting, inject, login_name
+from qmtls.cli.inject import BadControl, Posting, inject, login_name
 from qmtls.cli.output import DONE, CommandError
 from qmtls.cli.parser import Commands
 from qmtls.smtp.address import Address
@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.recipients and not args.from_header:
         args.parser.error("no recipient: name some, or give -t")
     home: Home = args.home
-    me = _me(home)
-    sender, given = _addresses(args, me)
+    me, host = _names(home)
+    sender, given = _addresses(args, me, host)
     try:
         draft = read_draft(sys.stdin.buffer, dot_ends=not (args.dots or "i" in args.options))
-        recipients = [*given, *(_from_header(draft, me) if args.from_header else ())]
+        recipients = [*given, *(_from_header(draft, host) if args.from_header else ())]
     except DraftError as problem:
         _fail(EX_DATAERR, str(problem))
     except OSError as problem:
@@ -77,24 +77,25 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _me(home: Home) -> str:
+def _names(home: Home) -> tuple[str, str]:
+    """This host, and the domain of recipients without one."""
     try:
-        return home.me()
+        return home.me(), home.default_host()
     except CommandError as problem:
         _fail(EX_CONFIG, str(problem))
 
 
-def _addresses(args: argparse.Namespace, me: str) -> tuple[Address | None, Sequence[Address]]:
+def _addresses(args: argparse.Namespace, me: str, host: str) -> tuple[Address | None, Sequence[Address]]:
     try:
         sender = read_sender(login_name() if args.sender is None else args.sender, me)
-        return sender, [read_path(text, me) for text in args.recipients]
+        return sender, [read_path(text, host) for text in args.recipients]
     except BadAddress as problem:
         _fail(EX_NOUSER, str(problem))
 
 
-def _from_header(draft: Draft, me: str) -> list[Address]:
+def _from_header(draft: Draft, host: str) -> list[Address]:
     try:
-        return [read_path(text, me) for text in take_recipients(draft)]
+        return [read_path(text, host) for text in take_recipients(draft)]
     except BadAddress as problem:
         raise DraftError(str(problem)) from None
 
@@ -102,6 +103,8 @@ def _from_header(draft: Draft, me: str) -> list[Address]:
 def _queue(home: Home, draft: Draft, posting: Posting) -> None:
     try:
         inject(home, draft, posting)
+    except BadControl as problem:  # somebody is mending it
+        _fail(EX_TEMPFAIL, f"not queued: {problem}")
     except (SpoolError, OSError) as problem:
         cause = problem.__cause__ if isinstance(problem, SpoolError) else problem
         cannot = isinstance(cause, PermissionError | FileNotFoundError | NotADirectoryError)

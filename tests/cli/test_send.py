@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qmtls.net.mailboxes import MailboxError, Mailboxes
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.maildir import MaildirSpool
 from tests.cli.conftest import Cli
@@ -145,3 +146,43 @@ def test_a_full_disk_is_temporary(cli: Cli, home: Path, monkeypatch: pytest.Monk
     assert cli("send", "--from", "a@b.test", "--to", "a@b.test", stdin=MESSAGE).status == 1
     monkeypatch.undo()
     assert len(queued(home)) == 1
+
+
+def test_aliases_count_for_mail_made_here_too(cli: Cli, home: Path) -> None:
+    (home / "control/aliases").write_text("root: postmaster, ops@else.test\nteam: root, ann@else.test\ngone: nobody\n")
+    (home / "control/virtualdomains").write_text("v.test:postmaster\n")
+    assert cli("sendmail", "root", "team", "gone", "x@V.test", "Postmaster", stdin=MESSAGE).status == 0
+    assert cli("send", "--from", "joe@a.test", "--to", "team@mx.test", stdin=MESSAGE).status == 0
+    expected = [
+        ["postmaster@mx.test", "ops@else.test", "ann@else.test", "gone@mx.test", "x@V.test", "Postmaster@mx.test"],
+        ["ann@else.test", "postmaster@mx.test", "ops@else.test"],
+    ]
+    found = queued(home)
+    assert sorted(paths(envelope)[1] for envelope, _ in found) == sorted(expected)
+    assert any(b"\r\nTo: team@mx.test\r\n" in content for _, content in found)  # the header keeps what was written
+
+
+def test_the_domain_of_bare_names(cli: Cli, home: Path) -> None:
+    (home / "control/envnoathost").write_text("else.test\n")
+    assert cli("sendmail", "-f", "joe", "root", stdin=MESSAGE).status == 0
+    assert paths(queued(home)[0][0]) == ("joe@mx.test", ["root@else.test"])
+
+
+def test_a_bad_alias_file_is_temporary(cli: Cli, home: Path) -> None:
+    (home / "control/aliases").write_text("root\n")
+    for command, status in ((("sendmail", "ann"), 75), (("send", "--from", "a@b.test", "--to", "ann"), 1)):
+        result = cli(*command, stdin=MESSAGE)
+        assert (result.status, "control/aliases:1" in result.err) == (status, True)
+    assert not (home / "queue/inject").exists()
+
+
+def test_mailboxes_that_cannot_be_looked_at_are_no_reason(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exists(*_: object) -> bool:
+        raise MailboxError("Permission denied")
+
+    monkeypatch.setattr(Mailboxes, "exists", exists)
+    (home / "control/aliases").write_text("root: ann, bob\n")
+    assert cli("sendmail", "root", stdin=MESSAGE).status == 0
+    assert paths(queued(home)[0][0])[1] == ["ann@mx.test", "bob@mx.test"]

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from qmtls.net.guest import Guest
 from qmtls.net.house import OUR_TROUBLE, SHUTTING_DOWN, TOO_SLOW, House
 from qmtls.net.patience import ABORT_AFTER, Patience
-from qmtls.net.prompt import close_at_once, write_at_once
+from qmtls.net.prompt import write_and_close, write_at_once
 from qmtls.net.reception import Reception
 from qmtls.net.storing import Storing
 from qmtls.net.tlspipe import TlsBroken, TlsPipe
@@ -283,16 +283,14 @@ class InboundProtocol(Protocol):
             return
         self.storing.drop()
         data = self.session.data_to_send()
-        if data:
-            self._write(data)
         if self._tls is not None:
-            self._tls.close()
+            data = self._tls.farewell(data)
         self._over = True
         self._transport.unregisterProducer()
         if not self._reading:
             self._transport.resumeProducing()
         self._patience.allow(ABORT_AFTER)
-        close_at_once(self._transport)
+        write_and_close(self._transport, data)
 
 
 _HANDLERS: dict[type[ServerEvent], Callable[[InboundProtocol, Any], None]] = {

@@ -74,12 +74,21 @@ class TlsPipe:
 
     def close(self) -> None:
         """Says close_notify, if the session is in a state to say anything."""
+        self._write(self.farewell(b""))
+
+    def farewell(self, data: bytes) -> bytes:
+        """The octets for the wire that say `data` and close_notify, as far as the session can say anything."""
+        out = []
         try:
             if self.established:
+                if data:
+                    self.connection.sendall(data)
                 self.connection.shutdown()
-            self._flush()
-        except SSL.Error:
+            while True:
+                out.append(self.connection.bio_read(_READ))
+        except SSL.Error:  # WantReadError: that was all
             pass
+        return b"".join(out)
 
     def _shake_hands(self) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.testing import StringTransport
 
-from qmtls.net.prompt import close_at_once, write_at_once
+from qmtls.net.prompt import write_and_close, write_at_once
 from tests.net.wire import Lines, Reactor
 
 
@@ -70,28 +70,40 @@ def test_any_other_transport() -> None:
     assert transport.value() == b"hello"
 
 
-def test_a_close_with_nothing_left_to_send_is_in_place() -> None:
+def test_the_last_words_and_the_close_are_one_step() -> None:
     reactor, client, server = joined()
-    write_at_once(server.transport, b"last words")
-    close_at_once(server.transport)
+    write_at_once(server.transport, b"one ")
+    write_and_close(server.transport, b"last words")
     assert server.lost is not None
     reactor.run()
-    assert client.got == b"last words"
+    assert client.got == b"one last words"
     assert client.lost is not None
 
 
-def test_a_close_with_something_left_waits_for_it() -> None:
+def test_a_close_without_words() -> None:
+    reactor, client, server = joined()
+    write_and_close(server.transport, b"")
+    assert server.lost is not None
+    reactor.run()
+    assert client.got == b""
+    assert client.lost is not None
+
+
+@pytest.mark.parametrize("before", [b"", b"x" * 500])
+def test_a_close_waits_for_what_does_not_fit(before: bytes) -> None:
     reactor, client, server = joined(capacity=100)
-    write_at_once(server.transport, b"x" * 500)
-    close_at_once(server.transport)
+    write_at_once(server.transport, before)
+    write_and_close(server.transport, b"y" * 300)
     assert server.lost is None
     reactor.run()
-    assert client.got == b"x" * 500
+    assert client.got == before + b"y" * 300
     assert server.lost is not None
-    close_at_once(server.transport)  # a second time
+    write_and_close(server.transport, b"a second time")
+    assert client.got == before + b"y" * 300
 
 
 def test_closing_any_other_transport() -> None:
     transport = StringTransport()
-    close_at_once(transport)
+    write_and_close(transport, b"bye")
+    assert transport.value() == b"bye"
     assert transport.disconnecting

@@ -59,7 +59,7 @@ class Socket:
         del self.inbox[:size]
         return data
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: memoryview, flags: int = 0) -> int:
         if self.reset or self.peer.closed:
             raise OSError(errno.EPIPE, "nobody reads")
         room = self.capacity - len(self.peer.inbox)

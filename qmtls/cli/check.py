@@ -90,8 +90,8 @@ def _listeners(settings: Settings) -> Iterator[Finding]:
     """What only the service can say of `listen`; systemd's sockets are there in the service alone."""
     for listener in settings.listeners:
         try:
-            wanted((), (listener,))
-            if not listener.endpoint.startswith("systemd:"):
+            wanted((), (listener,), certificate=settings.server_credential is not None)
+            if "systemd:" not in listener.endpoint:
                 read_endpoint(None, listener)
         except CannotServe as problem:
             text = str(problem).removeprefix(f"{listener.origin}: ")

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from qmtls.cli.pem import certificates_in, key_pem, keys_in, public_octets
+from qmtls.cli.pem import certificates_in, keys_in, public_octets
 from tests.cli.conftest import Cli
 
 NAMES = x509.SubjectAlternativeName
@@ -140,6 +140,39 @@ def test_a_key_of_another_request_is_refused(cli: Cli, home: Path, tmp_path: Pat
     assert "not the key" in result.err
 
 
+def test_names_that_the_ca_gives_instead(cli: Cli, home: Path, tmp_path: Path) -> None:
+    """The subject too: an address there would be an identity."""
+    text = csr(
+        [(NameOID.COMMON_NAME, "x"), (NameOID.EMAIL_ADDRESS, "boss@here.test")], [x509.RFC822Name("boss@a.test")]
+    )
+    (tmp_path / "theirs.csr").write_bytes(text)
+    given = ("--host", "mx.there.test", "--host", "192.0.2.9")
+    assert cli("cert", "issue", "theirs.csr", *given, "--out", "host").status == 0
+    (leaf,) = certificates_in((tmp_path / "host.pem").read_bytes())
+    assert names_of(leaf) == ["mx.there.test", "192.0.2.9"]
+    assert leaf.subject.rfc4514_string() == "CN=mx.there.test"
+    assert cli("cert", "issue", "theirs.csr", "--email", "joe@there.test", "--out", "joe").status == 0
+    (leaf,) = certificates_in((tmp_path / "joe.pem").read_bytes())
+    assert names_of(leaf) == ["joe@there.test"]
+    assert "boss" not in str(leaf.subject)
+    assert "not an e-mail address" in cli("cert", "issue", "theirs.csr", "--email", "joe", "--out", "bad").err
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        ("client", {ExtendedKeyUsageOID.CLIENT_AUTH}),
+        ("server", {ExtendedKeyUsageOID.SERVER_AUTH}),
+        ("both", {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH}),
+    ],
+)
+def test_what_it_is_for(cli: Cli, home: Path, tmp_path: Path, use: str, expected: set[x509.ObjectIdentifier]) -> None:
+    (tmp_path / "a.csr").write_bytes(csr([], [x509.DNSName("a.test")]))
+    assert cli("cert", "issue", "a.csr", "--use", use).status == 0
+    (leaf,) = certificates_in((tmp_path / "a.pem").read_bytes())
+    assert purposes(leaf) == expected
+
+
 def test_no_ca_is_said(cli: Cli, tmp_path: Path) -> None:
     assert cli("cert", "request", "a.test").status == 0
     result = cli("cert", "issue", "a.test.csr", "--ca", tmp_path / "nowhere")
@@ -156,47 +189,3 @@ def test_wrong_use(cli: Cli, arguments: tuple[str, ...]) -> None:
     assert result.status in (1, 2)
     assert result.err
     assert not result.out
-
-
-def test_show_json(cli: Cli, home: Path) -> None:
-    result = cli("cert", "show", home / "clients/example.pem", "--json")
-    (row,) = result.rows
-    assert result.status == 0
-    assert row["emails"] == ["example@mx.test"]
-    assert row["ca"] is False
-    assert row["tlsclients"] == ["example@mx.test", row["spki"]]
-    assert str(row["sha256"]).startswith("sha256:")
-    assert 0 < int(str(row["days_left"])) <= 730
-
-
-def test_show_gives_policy_lines_for_a_server(cli: Cli, home: Path) -> None:
-    (row,) = cli("cert", "show", home / "control/servercert.pem", "--json").rows
-    assert row["tlspolicy"] == [f"mx.test pin match={row['spki']}"]
-    text = cli("cert", "show", home / "control/servercert.pem").out
-    assert "1 certificate, 1 private key, which fits" in text
-    assert "mx.test, localhost, 127.0.0.1" in text
-
-
-def test_show_finds_what_is_wrong(cli: Cli, home: Path, tmp_path: Path) -> None:
-    example = (home / "clients/example.pem").read_bytes()
-    root = (home / "clients/ca.pem").read_bytes()
-    stranger = key_pem(ec.generate_private_key(ec.SECP256R1()))
-    for name, data, said in (
-        ("order.pem", example.replace(b"-----BEGIN CERT", root + b"-----BEGIN CERT", 1), "must come first"),
-        ("stranger.pem", stranger + root, "belongs to none"),
-        ("two.pem", stranger + example, "several private keys"),
-        ("open.pem", example, "chmod 600"),
-        ("broken.pem", example.replace(b"END CERT", b"END OF"), "cannot be read"),
-        ("empty.pem", b"", "no certificate"),
-    ):
-        path = tmp_path / name
-        path.write_bytes(data)
-        path.chmod(0o644 if name == "open.pem" else 0o600)
-        result = cli("cert", "show", path)
-        assert result.status == 1, name
-        assert said in result.out + result.err, name
-
-
-def test_show_of_a_missing_file(cli: Cli, tmp_path: Path) -> None:
-    result = cli("cert", "show", tmp_path / "none.pem")
-    assert (result.status, "No such file" in result.err) == (1, True)

@@ -44,6 +44,8 @@ _WORDS_WITH_ISSUER = {
     11: "the revocation list of {} is not yet valid",
     8: "the revocation list of {} has a bad signature",
 }
+# These words say themselves that it is not the certificate of the peer.
+_ABOUT_CAS = frozenset({24, 25, 67, 79})
 # By code, so that a CA may be named for them: whoever records complaints need not look at others' certificates.
 ABOUT_LISTS = frozenset(_WORDS_WITH_ISSUER)
 
@@ -61,4 +63,4 @@ def verify_words(error: ChainError) -> str:
     if error.issuer and error.code in _WORDS_WITH_ISSUER:
         return _WORDS_WITH_ISSUER[error.code].format(_ODD.sub("?", error.issuer))
     words = VERIFY_WORDS.get(error.code) or _ODD.sub("?", error.text) or f"verify error {error.code}"
-    return words if error.depth <= 0 else f"{words}, at a CA above it"
+    return words if error.depth <= 0 or error.code in _ABOUT_CAS else f"{words}, at a CA above it"

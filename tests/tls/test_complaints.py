@@ -11,6 +11,7 @@ from qmtls.tls.facts import ChainError
     [
         (ChainError(10, 0, "x"), "expired"),
         (ChainError(10, 1, "x"), "expired, at a CA above it"),
+        (ChainError(24, 1, "x"), "its issuer is no CA"),
         (ChainError(3, 0, "x"), "no revocation list of its CA"),
         (ChainError(3, 0, "x", "CN=Our CA"), "no revocation list of CN=Our CA"),
         (ChainError(12, 1, "x", "CN=Root"), "the revocation list of CN=Root has expired"),

@@ -127,7 +127,7 @@ class HostFile:
 
     def is_whole(self) -> bool:
         """False: somebody cut it, and whoever touches what is missing is killed."""
-        return self.memory.size() >= self._size
+        return not self.shared or self.memory.size() >= self._size
 
     def is_current(self) -> bool:
         """False: there is another file in its place, or none, and new processes do not see this one.

@@ -23,9 +23,10 @@ from twisted.python.util import runAsEffectiveUser
 
 from qmtls.control.settings import ControlError
 from qmtls.net.contexts import ContextError
+from qmtls.net.doors import Door
 from qmtls.net.mainlog import MainLog, never_wait_for, take_ready_text
 from qmtls.net.snapshot import Snapshot
-from qmtls.service.listening import CannotServe, LateFactory, listen, wanted
+from qmtls.service.listening import CannotServe, LateFactory, door_of, listen, wanted
 from qmtls.service.live import load
 from qmtls.service.places import Places, check_queue, places
 from qmtls.service.supervisor import Supervisor
@@ -39,7 +40,6 @@ GC_THRESHOLD = 20_000
 # For mailboxes (10 deliveries at a time by default), queue files and reloads: one that hangs must not hold the others.
 THREADS = 30
 MAX_WORKERS = 64
-ROLES = ("smtp", "smtps", "submission", "admin")
 
 T = TypeVar("T")
 
@@ -71,11 +71,11 @@ class Options(usage.Options):
         self.endpoints.append(("smtp", endpoint))
 
     def opt_smtps(self, endpoint: str) -> None:
-        """Listen for SMTP over TLS from the first byte. Not in this version."""
+        """Listen for SMTP over TLS from the first byte, for example on tcp:465. May be repeated."""
         self.endpoints.append(("smtps", endpoint))
 
     def opt_submission(self, endpoint: str) -> None:
-        """Listen for submission by known clients only. Not in this version."""
+        """Listen for submission by known clients only, for example on tcp:587. May be repeated."""
         self.endpoints.append(("submission", endpoint))
 
     def opt_admin(self, endpoint: str) -> None:
@@ -150,13 +150,17 @@ class QmtlsService(Service):
         self._count: int = options["workers"]
         self._twistd: Mapping[str, Any] | None = getattr(options, "parent", None)
         self._first = as_service_user(self._twistd, start_snapshot, self._places)
-        self._factory = LateFactory()
         self._worker: Worker | None = None
         self._supervisor: Supervisor | None = None
-        self._ports: list[Any] = []
-        for listener in wanted(options.endpoints, self._first.settings.listeners):
-            port = listen(reactor, listener, self._factory)
-            self._ports.append(port)
+        self._ports: list[tuple[Any, Door]] = []
+        self._factories: list[LateFactory] = []
+        settings = self._first.settings
+        listeners = wanted(options.endpoints, settings.listeners, certificate=settings.server_credential is not None)
+        for listener in listeners:
+            factory = LateFactory()
+            port = listen(reactor, listener, factory, listeners)
+            self._factories.append(factory)
+            self._ports.append((port, door_of(listener)))
             say(f"listening role={listener.role} endpoint={listener.endpoint} at={shown(port.getHost())}")
         if self._twistd is not None:
             as_service_user(self._twistd, check_places, self._places)
@@ -165,7 +169,8 @@ class QmtlsService(Service):
         super().startService()
         if self._count == 1:
             self._worker = Worker(reactor, self._places, self._first, say)
-            self._factory.serving = self._worker.factory()
+            for factory, (_, door) in zip(self._factories, self._ports, strict=True):
+                factory.serving = self._worker.factory(door)
         else:
             self._supervisor = Supervisor(reactor, self._places, self._count, main_log)
         take_ready_text()
@@ -174,7 +179,7 @@ class QmtlsService(Service):
         tune_interpreter()
         if self._worker is not None:
             worker = self._worker
-            for port in self._ports:
+            for port, _ in self._ports:
                 worker.listens(port)
             try:
                 worker.start()

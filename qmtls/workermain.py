@@ -21,6 +21,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
+from qmtls.net.doors import Door, Role
 from qmtls.net.linelog import LineLog
 from qmtls.net.mainlog import without_chatter
 from qmtls.service.listening import CannotServe, adopt
@@ -52,8 +53,8 @@ def main(order: str) -> int:
         worker = Worker(reactor, where, start_snapshot(where), lines.say)
         # Before the first word: by that the supervisor knows that a signal will not end us.
         install_signals(worker.live.reload, worker.relayer.make_all_due)
-        for fd, family in asked["sockets"]:
-            worker.listens(adopt(reactor, fd, family, worker.factory()))
+        for fd, family, role, proxied in asked["sockets"]:
+            worker.listens(adopt(reactor, fd, family, worker.factory(Door(Role(role), proxied))))
             os.close(fd)
         worker.start()
     except (CannotServe, OSError, SpoolError) as problem:

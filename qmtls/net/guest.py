@@ -1,94 +1,243 @@
-"""The client of one connection: who it is, and what it is answered to MAIL and RCPT.
+"""The client of one connection: who it is, and what it is answered to AUTH, MAIL and RCPT.
 
-It holds the snapshot that the session goes by, and what was found out about the current transaction: what opened the
-relay, and which recipients are stored under another address.
+It goes by the newest settings: at each MAIL a reload since the last one counts, and the client's identity is judged
+again, as it is from time to time in a session that lasts. Within a transaction nothing changes. What was found out
+about the transaction under way is here too: what opened the relay, and what is stored instead of its recipients.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
 from qmtls.access import Peer, Refuse, decide_recipient, decide_sender
+from qmtls.ledger.clients import ShownClient, shown_client
+from qmtls.net.doorkeeper import Visit
+from qmtls.net.doors import Caller, Role
 from qmtls.net.handshake import facts_of
-from qmtls.net.house import MAILBOX_TROUBLE, RECIPIENT_OK, SENDER_OK, House
+from qmtls.net.house import (
+    LOGIN_FAILED,
+    LOGIN_LATER,
+    LOGIN_OK,
+    MAILBOX_TROUBLE,
+    NO_ROOM,
+    RECIPIENT_OK,
+    SENDER_OK,
+    House,
+)
 from qmtls.net.mailboxes import MailboxError
+from qmtls.net.passwords import CannotTell
 from qmtls.net.reception import Came
+from qmtls.net.recheck import recheck
+from qmtls.net.servertls import ServerTls
 from qmtls.net.tlspipe import TlsPipe
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Recipient
-from qmtls.smtp.events import RcptTo, Transaction
+from qmtls.smtp.events import Authenticate, RcptTo, Transaction
 from qmtls.smtp.reply import Reply
-from qmtls.tls.clients import ClientRule, match_client
+from qmtls.tls.clients import USER, ClientMatch, ClientRule, match_client
+from qmtls.tls.facts import TlsFacts
+
+JUDGED_SECONDS = 3600.0  # after which a session's identity is judged again: certificates and CRLs expire
 
 
 class Guest:
     """One per connection. It answers; what the answer does to the session is the adapter's business."""
 
-    __slots__ = ("_charged", "_house", "_relay_by", "_stored_as", "peer", "snapshot")
+    __slots__ = (
+        "_charged",
+        "_facts",
+        "_house",
+        "_judged_at",
+        "_relay_by",
+        "_shown",
+        "_stored_as",
+        "_user",
+        "_visit",
+        "peer",
+        "size_limit",
+        "snapshot",
+    )
 
-    def __init__(self, house: House, client: str) -> None:
+    def __init__(self, house: House, caller: Caller, visit: Visit) -> None:
         self._house = house
+        self._visit = visit
         self.snapshot = house.current()
-        self.peer = Peer(client, False, None)
+        self.peer = Peer(
+            caller.address,
+            False,
+            None,
+            local_address=caller.local_address,
+            submission=caller.role is Role.SUBMISSION,
+        )
+        self._facts: TlsFacts | None = None
+        self._judged_at = 0.0
+        self._user = ""  # who gave a password
+        self._shown: ShownClient | None = None  # made when the first message is accepted
         self._relay_by = ""  # what opened the relay for this transaction
         self._stored_as: dict[Address, tuple[Address, ...]] = {}  # recipients that are stored under other addresses
-        self._charged: list[ClientRule] = []  # the rules that this message has paid
+        self._charged: list[ClientRule] = []  # the rules that permitted this message; each is charged once
+        self.size_limit = 0  # of this transaction's content, by these rules; 0 = none of theirs
 
-    def secured(self, tls: TlsPipe) -> None:
-        """The handshake is over. The facts are read once, here; from now on `peer` says who the client is."""
-        server = self.snapshot.server
+    def leave(self) -> None:
+        """The connection is over."""
+        self._visit.leave()
+
+    # ------------------------------------------------------------ who it is
+
+    def secured(self, tls: TlsPipe, server: ServerTls) -> tuple[str, ...]:
+        """The handshake with `server` is over: its facts are read once, here. The SASL mechanisms for it."""
         facts = facts_of(tls.connection, tls.creator.recorder, client=False, crls=server.crls)
-        trusted = server.trust is not None
-        match = match_client(self.snapshot.settings.access.clients, facts, trusted=trusted, now=self._house.now())
-        self.peer = replace(self.peer, tls=True, match=match, tls_summary=facts.summary)
+        self._facts = facts
+        self.peer = replace(self.peer, tls=True, tls_summary=facts.summary)
+        self._judge(facts)
+        return self._mechanisms()
+
+    def _judge(self, facts: TlsFacts) -> None:
+        """What the certificate opens under the settings of the moment, and the user's rule before it."""
+        house, settings = self._house, self.snapshot.settings
+        self._judged_at = house.now()
+        trusted = settings.client_trust is not None
+        match = match_client(settings.access.clients, facts, trusted=trusted, now=self._judged_at)
+        if self._user:
+            user = settings.users.get(self._user)
+            if user is not None:
+                match = replace(match, rules=(user.rule, *match.rules))
+        self.peer = replace(self.peer, match=match)
+
+    def _judge_again(self) -> None:
+        """Against whom we trust now. What was lost or gained is worth a line of the log."""
+        facts = self._facts
+        if facts is None:
+            return
+        before = self.peer.match or ClientMatch()
+        self._judge(recheck(facts, self.snapshot.server))
+        after = self.peer.match or before
+        if [rule.name for rule in before.rules] != [rule.name for rule in after.rules]:
+            names = ",".join(rule.name for rule in after.rules)
+            because = f" reason={after.reason}" if after.reason else ""
+            self._house.say(f'identity judged again client={self.peer.address} rules="{names}"{because}')
+
+    def _mechanisms(self) -> tuple[str, ...]:
+        external = ("EXTERNAL",) if self.peer.match is not None and self.peer.match.rules else ()
+        return external + (("PLAIN", "LOGIN") if self.snapshot.settings.users else ())
+
+    def authenticate(self, claim: Authenticate) -> Reply | Deferred[Reply]:
+        """The answer to AUTH. Nobody may act for another identity than his own (RFC 4422 section 3.4.1)."""
+        if claim.mechanism == "EXTERNAL":
+            return self._logged_in(self._external(claim.identity), claim)
+        refusal = self._visit.login()
+        if refusal is not None:
+            return refusal
+        name = claim.user.lower()
+        if claim.identity.lower() not in ("", name):
+            return self._logged_in(None, claim)
+        looking = self._house.passwords.verify(self.snapshot.settings.users, name, claim.password)
+        return looking.addCallbacks(self._logged_in, self._cannot_tell, callbackArgs=(claim,))
+
+    def _external(self, identity: str) -> ClientRule | None:
+        """A rule for the certificate that was shown, one of those that it may act for."""
+        rules = self.peer.match.rules if self.peer.match is not None else ()
+        wanted = identity.lower()
+        return next((rule for rule in rules if not wanted or wanted in (rule.value, rule.name.lower())), None)
+
+    def _logged_in(self, rule: ClientRule | None, claim: Authenticate) -> Reply:
+        who = f' user="{claim.user}"' if claim.user else ""
+        if rule is None:
+            self._house.say(f"login refused client={self.peer.address} mechanism={claim.mechanism}{who}")
+            return LOGIN_FAILED
+        if rule.kind == USER:
+            self._visit.logged_in()
+            self._user = rule.value
+            match = self.peer.match or ClientMatch()
+            self.peer = replace(self.peer, match=replace(match, rules=(rule, *match.rules)))
+        return LOGIN_OK
+
+    def _cannot_tell(self, failure: Failure) -> Reply:
+        failure.trap(CannotTell)
+        self._visit.logged_in()
+        self._house.say(f"login put off client={self.peer.address} error={failure.value}")
+        return LOGIN_LATER
+
+    # ------------------------------------------------------------ what it wants
 
     def mail(self, transaction: Transaction) -> Reply:
         """The answer to MAIL."""
-        refusal = decide_sender(self.snapshot.settings.access, self.peer, transaction.reverse_path)
-        return SENDER_OK if refusal is None else refusal.reply
+        house = self._house
+        current = house.current()
+        if current is not self.snapshot or (self._facts is not None and house.now() - self._judged_at > JUDGED_SECONDS):
+            self.snapshot = current
+            self._judge_again()
+        refused = decide_sender(self.snapshot.settings.access, self.peer, transaction.reverse_path)
+        if refused is not None:
+            self._say_refused(transaction, "", refused.reply)
+            return refused.reply
+        if transaction.size is not None and transaction.size > house.room():
+            house.say(f"no room client={self.peer.address} size={transaction.size}")
+            return NO_ROOM
+        return self._visit.message() or SENDER_OK
 
     def rcpt(self, transaction: Transaction, event: RcptTo) -> Reply:
         """The answer to RCPT. A refusal is a line of the log."""
-        house = self._house
+        settings = self.snapshot.settings
+        meant = settings.recipients.rewritten(event.address)
         try:
-            decision = decide_recipient(
-                self.snapshot.settings.access, self.peer, transaction, event.address, self, charged=self._charged
-            )
+            decision = decide_recipient(settings.access, self.peer, transaction, meant, self, charged=self._charged)
         except MailboxError as problem:
-            house.say(f"mailbox trouble to=<{event.address}> error={problem}")
+            self._house.say(f"mailbox trouble to=<{event.address}> error={problem}")
             return MAILBOX_TROUBLE
         if isinstance(decision, Refuse):
-            sender = transaction.reverse_path or ""
-            house.say(f"refused client={self.peer.address} from=<{sender}> to=<{event.address}> reply={decision.reply}")
+            self._say_refused(transaction, f" to=<{event.address}>", decision.reply)
             return decision.reply
         if decision.by:
             self._relay_by = decision.by
-        if decision.forward_paths is not None:
-            self._stored_as[event.address] = decision.forward_paths
-        if decision.rule is not None:
-            self._charged.append(decision.rule)
+        if decision.forward_paths is not None or meant is not event.address:
+            self._stored_as[event.address] = decision.forward_paths or (meant,)
+        rule = decision.rule
+        if rule is not None:
+            if rule not in self._charged:
+                self._charged.append(rule)
+            if rule.scope.size:
+                self.size_limit = min(self.size_limit or rule.scope.size, rule.scope.size)
         return RECIPIENT_OK
+
+    def _say_refused(self, transaction: Transaction, to: str, answer: Reply) -> None:
+        sender = transaction.reverse_path or ""
+        self._house.say(f"refused client={self.peer.address} from=<{sender}>{to} reply={answer}")
+
+    def reached(self, ask: Callable[[], str]) -> None:
+        """Our own address that the client connected to; asked for only where mail to it as a literal comes."""
+        if not self.peer.local_address:
+            self.peer = replace(self.peer, local_address=ask())
 
     # ------------------------------------------------------------ what a decision asks (access.Aids)
 
     def resolve(self, address: Address) -> tuple[Address, ...] | None:
-        if address.host and address.host not in self.snapshot.settings.access.locals:
-            return (address,)
-        return (address,) if address.host and self._house.is_mailbox(address) else None
+        return self.snapshot.settings.recipients.resolve(address, self._house.is_mailbox)
 
     def wait(self, rule: ClientRule) -> float:
-        return 0.0
+        return self._house.doorkeeper.wait(rule)
 
     def now(self) -> float:
         return self._house.now()
 
-    def reached(self, local_address: str) -> None:
-        """Our own address that the client connected to; asked for only where mail to it as a literal comes."""
-        self.peer = replace(self.peer, local_address=local_address)
+    # ------------------------------------------------------------ what is stored
 
     def came(self) -> Came:
         """For the envelope of the message that now begins."""
-        return Came(self.peer, self._relay_by, self._house.now(), self.snapshot.settings.me)
+        rule = self._charged[0] if self._charged else None
+        shown = None
+        if rule is not None:
+            shown = ShownClient(rule.value) if rule.kind == USER else self._shown_client()
+        return Came(self.peer, self._relay_by, self._house.now(), self.snapshot.settings.me, rule, shown)
+
+    def _shown_client(self) -> ShownClient | None:
+        if self._shown is None and self._facts is not None and self._facts.leaf is not None:
+            self._shown = shown_client(self._facts.leaf)
+        return self._shown
 
     def stored(self, recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
         """The recipients as they go into the envelope."""
@@ -100,5 +249,6 @@ class Guest:
     def forget_transaction(self) -> None:
         """What was found out belongs to the transaction that is over, or whose content begins."""
         self._relay_by = ""
+        self.size_limit = 0
         self._stored_as.clear()
         self._charged.clear()

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from qmtls.ledger.clients import ClientSeen
 from qmtls.net.commit import Committer
+from qmtls.net.doorkeeper import Doorkeeper
+from qmtls.net.passwords import Passwords
 from qmtls.net.reception import Reception
 from qmtls.net.snapshot import Snapshot
 from qmtls.smtp.address import Address
@@ -26,6 +28,11 @@ DISK_FULL = reply(452, "4.3.1", "out of disk space, try again later")
 DISK_TROUBLE = reply(451, "4.3.0", "the queue cannot be written now, try again later")
 MAILBOX_TROUBLE = reply(451, "4.2.0", "the mailbox cannot be looked at now, try again later")
 OUR_TROUBLE = reply(421, "4.3.0", "trouble on our side, try again later")
+EARLY = reply(554, "5.5.1", "you spoke before my greeting, so you do not speak SMTP")
+NO_ROOM = reply(452, "4.3.1", "not enough disk space for a message of that size, try again later")
+LOGIN_OK = reply(235, "2.7.0", "welcome")
+LOGIN_FAILED = reply(535, "5.7.8", "these credentials are not valid here")
+LOGIN_LATER = reply(454, "4.7.0", "that cannot be looked at now, try again later")
 TOO_MANY = reply(421, "4.3.2", "too many connections, try again later")
 SHUTTING_DOWN = reply(421, "4.3.2", "the service is shutting down, try again later")
 
@@ -39,14 +46,8 @@ class Connection(Protocol):
     def cut_off(self) -> None:
         """Ends it now."""
 
-
-class TurnedAway(TwistedProtocol):
-    """A connection too many is told so."""
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.write(TOO_MANY.encode())
-        self.transport.loseConnection()
+    def hurry(self) -> None:
+        """Gives it little time to do something, if it does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,10 @@ class House:
     accepted: Callable[[Spool, Reception], None]  # offers a stored message to the relayer
     say: Callable[[str], None]  # one line for the log
     connections: set[Any]  # of Connection
+    doorkeeper: Doorkeeper
+    passwords: Passwords
+    seen: Callable[[ClientSeen], None]  # an identity let a message in
+    room: Callable[[], int]  # octets that a message may have before the disk is too full
 
     def spool_trouble(self, failure: Failure, client: str) -> Reply:
         """What the client hears when its message cannot be stored; the log hears why."""

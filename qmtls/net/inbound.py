@@ -12,14 +12,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from qmtls.net.doorkeeper import Visit
+from qmtls.net.doors import Caller, Role
+from qmtls.net.early import spoke_first
 from qmtls.net.guest import Guest
-from qmtls.net.house import OUR_TROUBLE, SHUTTING_DOWN, TOO_SLOW, House
+from qmtls.net.house import EARLY, OUR_TROUBLE, SHUTTING_DOWN, TOO_SLOW, House
 from qmtls.net.patience import ABORT_AFTER, Patience
 from qmtls.net.prompt import write_and_close, write_at_once
 from qmtls.net.reception import Reception
@@ -28,6 +32,7 @@ from qmtls.net.tlspipe import TlsBroken, TlsPipe
 from qmtls.smtp.events import (
     NEED_DATA,
     PAUSED,
+    Authenticate,
     Closed,
     Content,
     ContentEnd,
@@ -43,6 +48,7 @@ from qmtls.smtp.reply import Reply
 from qmtls.smtp.server import GO_AHEAD, MAX_BUFFERED, Phase, ServerSession
 
 HANDSHAKE_SECONDS = 30.0  # from 220 to the end of the handshake
+HURRIED_SECONDS = 10.0  # for the next command, while connections are scarce
 CONTENT_GRACE = 60.0  # seconds of content before the pace is asked for
 CONTENT_PACE = 100.0  # octets a second that content must average afterwards
 
@@ -54,12 +60,13 @@ class InboundProtocol(Protocol):
     log = Logger()
     _transport: Any
 
-    def __init__(self, house: House, client: str) -> None:
+    def __init__(self, house: House, caller: Caller, visit: Visit) -> None:
         self.house = house
-        self.client = client  # its address
-        self.guest = Guest(house, client)
-        self.session = ServerSession(self.guest.snapshot.server_config)
-        self.storing = Storing(house, self, client)
+        self.guest = Guest(house, caller, visit)
+        self.session = ServerSession(self.guest.snapshot.config(caller.role, visit.limits))
+        self.storing = Storing(house, self, caller.address)
+        self._caller = caller
+        self._server = self.guest.snapshot.server  # whatever is reloaded: it was what EHLO promised
         self._tls: TlsPipe | None = None
         self._patience = Patience(house.clock, self._time_is_up)
         self._timeout = self.guest.snapshot.settings.timeout_smtpd
@@ -77,8 +84,13 @@ class InboundProtocol(Protocol):
         self._transport = cast(Any, self.transport)
         self._transport.registerProducer(self, True)
         self.house.connections.add(self)
-        self._patience.allow(self._timeout)
-        self._send()
+        if self._caller.role is Role.SMTPS:
+            self._begin_tls()
+        elif self._caller.early or spoke_first(self._transport):
+            self._refuse_early()
+        else:
+            self._patience.allow(self._timeout)
+            self._send()
 
     def dataReceived(self, data: bytes) -> None:
         if self._over:
@@ -98,11 +110,11 @@ class InboundProtocol(Protocol):
         self.house.connections.discard(self)
         self._patience.end()
         self.storing.drop()
+        self.guest.leave()
 
     def _secured(self, tls: TlsPipe) -> None:
         """The handshake is over."""
-        self.guest.secured(tls)
-        self.session.tls_established()
+        self.session.tls_established(self.guest.secured(tls, self._server))
         self._clogged = False  # it has read all that was sent before the handshake
         self._allow(self._timeout)
         self._pump()
@@ -158,6 +170,12 @@ class InboundProtocol(Protocol):
             self._reading = False
             self._transport.pauseProducing()
 
+    def _refuse_early(self) -> None:
+        self.house.say(f"refused client={self._caller.address} reply={EARLY}")
+        self.session.data_to_send()  # the greeting, which nobody waits for
+        self.session.abort(EARLY)
+        self._close()
+
     # ------------------------------------------------------------ events
 
     def _on_mail(self, event: MailFrom) -> None:
@@ -166,14 +184,25 @@ class InboundProtocol(Protocol):
     def _on_rcpt(self, event: RcptTo) -> None:
         transaction = self.session.transaction
         assert transaction is not None
-        if event.address.domain.startswith("[") and not self.guest.peer.local_address:
-            self.guest.reached(getattr(self._transport.getHost(), "host", ""))
+        if event.address.domain.startswith("["):
+            self.guest.reached(self._local_address)
         self.session.answer(self.guest.rcpt(transaction, event))
+
+    def _local_address(self) -> str:
+        return getattr(self._transport.getHost(), "host", "")  # a unix socket has none
+
+    def _on_authenticate(self, event: Authenticate) -> None:
+        answer = self.guest.authenticate(event)
+        if isinstance(answer, Deferred):
+            answer.addCallback(self.on_result).addErrback(self.broke)
+        else:
+            self.session.answer(answer)
 
     def _on_data(self, event: DataStart) -> None:
         house, guest = self.house, self.guest
         recipients = guest.stored(self.session.recipients)
         self.storing.reception = Reception.begin(house.spool(), house.next_id(), self.session, recipients, guest.came())
+        self.session.limit_content(guest.size_limit)
         guest.forget_transaction()
         self._allow(CONTENT_GRACE)
         self.session.answer(GO_AHEAD)
@@ -199,8 +228,11 @@ class InboundProtocol(Protocol):
     def _on_starttls(self, event: StartTls) -> None:
         self._write(self.session.data_to_send())
         self.guest.forget_transaction()
+        self._begin_tls()
+
+    def _begin_tls(self) -> None:
         self._allow(HANDSHAKE_SECONDS)
-        self._tls = TlsPipe(self.guest.snapshot.server.creator(), partial(write_at_once, self._transport), client=False)
+        self._tls = TlsPipe(self._server.creator(), partial(write_at_once, self._transport), client=False)
 
     def _decrypted(self, tls: TlsPipe, data: bytes) -> bytes:
         """What the client said under TLS; b"" while the handshake goes on, or if the session broke."""
@@ -208,7 +240,7 @@ class InboundProtocol(Protocol):
         try:
             plain = tls.receive(data)
         except TlsBroken as problem:
-            self.house.say(f"tls broken client={self.client} reason={problem}")
+            self.house.say(f"tls broken client={self._caller.address} reason={problem}")
             self._over = True
             self._transport.abortConnection()
             return b""
@@ -248,13 +280,19 @@ class InboundProtocol(Protocol):
             if left > 0:
                 self._allow(left)
                 return
-        self.house.say(f"timeout client={self.client} while={phase.name.lower()}")
+        self.house.say(f"timeout client={self._caller.address} while={phase.name.lower()}")
         if phase is Phase.HANDSHAKE:
             self._over = True
             self._transport.abortConnection()
             return
         self.session.abort(TOO_SLOW)
         self._close()
+
+    def hurry(self) -> None:
+        """Connections are scarce: one that does nothing gets little time."""
+        idle = self.session.phase is Phase.COMMAND and self.session.transaction is None
+        if idle or self.session.phase is Phase.HANDSHAKE:
+            self._patience.hurry(HURRIED_SECONDS)
 
     def shut_down(self) -> None:
         """The service ends: a client between transactions is told 421, one in the middle when it has finished."""
@@ -274,7 +312,7 @@ class InboundProtocol(Protocol):
 
     def broke(self, failure: Failure) -> None:
         """A fault of ours. The client may try again."""
-        self.log.failure("inbound session with {client}", failure=failure, client=self.client)
+        self.log.failure("inbound session with {client}", failure=failure, client=self._caller.address)
         self.session.abort(OUR_TROUBLE)
         self._close()
 
@@ -296,6 +334,7 @@ class InboundProtocol(Protocol):
 _HANDLERS: dict[type[ServerEvent], Callable[[InboundProtocol, Any], None]] = {
     MailFrom: InboundProtocol._on_mail,
     RcptTo: InboundProtocol._on_rcpt,
+    Authenticate: InboundProtocol._on_authenticate,
     DataStart: InboundProtocol._on_data,
     Content: InboundProtocol._on_content,
     ContentEnd: InboundProtocol._on_content_end,

@@ -39,6 +39,11 @@ class Patience:
             self._timer.cancel()
             self._look_in(now, seconds)
 
+    def hurry(self, seconds: float) -> None:
+        """The deadline is `seconds` from now at the latest."""
+        if self.deadline > self._clock.seconds() + seconds:
+            self.allow(seconds)
+
     def end(self) -> None:
         """There is no deadline any more."""
         if self._timer is not None:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qmtls.access import Peer
+from qmtls.ledger.clients import ClientSeen, ShownClient
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server import ServerSession
 from qmtls.smtp.trace import received_field
 from qmtls.spool.api import Incoming, Spool
 from qmtls.spool.incoming import gather
-from qmtls.tls.clients import USER
+from qmtls.tls.clients import USER, ClientRule
 
 REMEMBERED = 64 * 1024  # octets of content kept in memory for the first attempt
 
@@ -28,20 +29,23 @@ class Came:
     relay_by: str
     time: float  # Unix seconds
     me: str
+    rule: ClientRule | None = None  # of the client's identities, the one that permitted the message
+    shown: ShownClient | None = None  # who met it
 
 
 class Reception:
     """A message being received; `trouble` is the reply if the disk failed before its end."""
 
-    __slots__ = ("_pieces", "envelope", "id", "incoming", "size", "spool", "trouble")
+    __slots__ = ("_came", "_pieces", "envelope", "id", "incoming", "size", "spool", "trouble")
 
-    def __init__(self, spool: Spool, incoming: Incoming, envelope: Envelope) -> None:
+    def __init__(self, spool: Spool, incoming: Incoming, envelope: Envelope, came: Came) -> None:
         self.spool = spool
         self.incoming = incoming
         self.envelope = envelope
         self.id = incoming.id
         self.size = 0
         self.trouble: Reply | None = None
+        self._came = came
         self._pieces: list[bytes] | None = []
 
     @classmethod
@@ -69,7 +73,7 @@ class Reception:
             requiretls=transaction.requiretls,
             parameters=transaction.parameters,
         )
-        self = cls(spool, spool.begin(id, envelope), envelope)
+        self = cls(spool, spool.begin(id, envelope), envelope, came)
         rules = peer.match.rules if peer.match is not None else ()
         by_certificate = relay_by if any(rule.name == relay_by and rule.kind != USER for rule in rules) else ""
         one = str(recipients[0].address) if len(recipients) == 1 else ""
@@ -98,6 +102,13 @@ class Reception:
     def abort(self) -> None:
         """Nothing of it stays."""
         self.incoming.abort()
+
+    def seen(self) -> ClientSeen | None:
+        """For the ledger: which identity let it in; None if none had to."""
+        came = self._came
+        if came.rule is None or came.shown is None:
+            return None
+        return ClientSeen(came.rule.text, came.shown, came.peer.address, came.time, self.size)
 
     def log_accepted(self, say: Callable[[str], None]) -> None:
         """One line: what was accepted, from whom, and what opened the relay."""

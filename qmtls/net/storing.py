@@ -77,6 +77,9 @@ class Storing:
         self._conversation.on_result(reply(250, "2.0.0", f"ok {reception.id}"))
         # The client has its answer first; delivery starts in the same turn.
         self._house.accepted(reception.spool, reception)
+        seen = reception.seen()
+        if seen is not None:
+            self._house.seen(seen)
 
     def _not_stored(self, failure: Failure, reception: Reception) -> None:
         reception.abort()

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from qmtls.net.doors import Door
 from qmtls.net.mainlog import MainLog
 from qmtls.service.places import Places
 
@@ -60,14 +61,14 @@ class Supervisor:
         self.pass_on = main_log.pass_on
         self._places = places
         self._count = count
-        self._ports: Sequence[IListeningPort] = ()
+        self._ports: Sequence[tuple[IListeningPort, Door]] = ()
         self._running: dict[int, WorkerProcess] = {}
         self._stopping: Deferred[None] | None = None
 
-    def start(self, ports: Sequence[IListeningPort]) -> None:
+    def start(self, ports: Sequence[tuple[IListeningPort, Door]]) -> None:
         """`ports` are bound; from here on only the workers accept on them."""
         self._ports = ports
-        for port in ports:
+        for port, _ in ports:
             port.stopReading()  # type: ignore[attr-defined]
         for number in range(1, self._count + 1):
             self._spawn(number)
@@ -75,12 +76,12 @@ class Supervisor:
     def _spawn(self, number: int) -> None:
         if self._stopping is not None:
             return
-        sockets = [port.socket for port in self._ports]  # type: ignore[attr-defined]
         fds: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         inherited = []
-        for offset, sock in enumerate(sockets):
-            fds[FIRST_SOCKET_FD + offset] = sock.fileno()
-            inherited.append([FIRST_SOCKET_FD + offset, int(sock.family)])
+        for fd, (port, door) in enumerate(self._ports, FIRST_SOCKET_FD):
+            sock = port.socket  # type: ignore[attr-defined]
+            fds[fd] = sock.fileno()
+            inherited.append([fd, int(sock.family), door.role.value, door.proxied])
         p = self._places
         what = {"home": str(p.home), "control": str(p.control), "queue": str(p.queue), "state": str(p.state)}
         order = json.dumps({"number": number, "places": what, "sockets": inherited})
@@ -112,7 +113,7 @@ class Supervisor:
     def stop(self) -> Deferred[None]:
         """TERM to all; KILL for those that do not end. Clients are refused: nobody would greet them."""
         stopping = self._stopping = Deferred()
-        for port in self._ports:
+        for port, _ in self._ports:
             port.stopListening()
         if not self._running:
             stopping.callback(None)

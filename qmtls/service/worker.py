@@ -12,22 +12,28 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress, IListeningPort
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from qmtls.ledger.schema import FILE as LEDGER
 from qmtls.net.bins import Bins
+from qmtls.net.buckets import Buckets
 from qmtls.net.commit import Committer
-from qmtls.net.house import Connection, House, TurnedAway
+from qmtls.net.diskroom import disk_room
+from qmtls.net.doorkeeper import Doorkeeper
+from qmtls.net.doors import Door
+from qmtls.net.house import Connection, House
 from qmtls.net.ids import Ids
-from qmtls.net.inbound import InboundProtocol
+from qmtls.net.ledger import Ledger
 from qmtls.net.mailboxes import Mailboxes
 from qmtls.net.openfiles import for_clients, for_lanes, raise_limit
 from qmtls.net.outbound import Dialer
+from qmtls.net.passwords import Passwords
 from qmtls.net.resolver import Resolver
 from qmtls.net.snapshot import Snapshot
+from qmtls.net.welcome import Welcome
 from qmtls.service.filing import Registrar
 from qmtls.service.lane import Workshop
 from qmtls.service.listening import own_addresses
@@ -39,12 +45,10 @@ from qmtls.spool.api import Spool
 from qmtls.spool.maildir import MaildirSpool
 
 UMASK = 0o077  # twistd sets it only as a daemon
-LOOK_SECONDS = 1.0  # control directory, pokes
+LOOK_SECONDS = 1.0  # control directory, pokes, room on the disk
 ADOPT_SECONDS = 5.0  # bins without an owner
 RESCAN_SECONDS = 60.0  # everything, for what no poke announced
 DRAIN_SECONDS = 30.0  # for what is in flight at TERM
-
-CROWD_SECONDS = 60.0  # between two lines of the log about clients that are turned away
 
 log = Logger()
 
@@ -59,26 +63,6 @@ def _guarded(work: Callable[[], None]) -> Callable[[], None]:
             log.failure("a timer of ours")
 
     return run
-
-
-class InboundFactory(Factory):
-    """Makes the protocol of each accepted connection, of `most` at a time."""
-
-    noisy = False
-
-    def __init__(self, house: House, most: int) -> None:
-        self._house = house
-        self._most = most
-        self._told_at = -CROWD_SECONDS
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        if len(self._house.connections) < self._most:
-            return InboundProtocol(self._house, getattr(addr, "host", ""))
-        now = self._house.clock.seconds()
-        if now - self._told_at >= CROWD_SECONDS:
-            self._told_at = now
-            self._house.say(f"too many connections: {self._most} at a time, as the limit of open files permits")
-        return TurnedAway()
 
 
 class Worker:
@@ -103,6 +87,8 @@ class Worker:
         self._ids = Ids()
         self._own: MaildirSpool | None = None
         self._connections: set[Connection] = set()
+        self._queue = places.queue
+        self._room = disk_room(places.queue)
         self._loops: list[LoopingCall] = []
         settings = self.live.settings
         self._resolver = Resolver(reactor, settings().dns_servers)
@@ -130,6 +116,8 @@ class Worker:
             lambda: settings().recipients,
         )
         self.live.changed = self._reloaded
+        self._ledger = Ledger(places.state / LEDGER, reactor.callFromThread, say, now)
+        self._house = self._make_house(Buckets(places.state, say))
 
     def _reloaded(self) -> None:
         self._resolver.use(self.live.settings().dns_servers)
@@ -147,22 +135,27 @@ class Worker:
         assert self._own is not None
         return self._own
 
-    def factory(self) -> InboundFactory:
-        return InboundFactory(
-            House(
-                clock=self._reactor,
-                now=self._now,
-                current=self.live.current,
-                spool=self._spool,
-                committer=self.committer,
-                next_id=self._ids.next,
-                is_mailbox=self._mailboxes.exists,
-                accepted=self.relayer.accepted,
-                say=self._say,
-                connections=self._connections,
-            ),
-            for_clients(self._files),
+    def _make_house(self, buckets: Buckets) -> House:
+        return House(
+            clock=self._reactor,
+            now=self._now,
+            current=self.live.current,
+            spool=self._spool,
+            committer=self.committer,
+            next_id=self._ids.next,
+            is_mailbox=self._mailboxes.exists,
+            accepted=self.relayer.accepted,
+            say=self._say,
+            connections=self._connections,
+            doorkeeper=Doorkeeper(buckets, self._say),
+            passwords=Passwords(self._off_reactor),
+            seen=self._ledger.saw,
+            room=lambda: self._room,
         )
+
+    def factory(self, door: Door) -> Welcome:
+        """For one listening socket."""
+        return Welcome(self._house, for_clients(self._files), door)
 
     def listens(self, port: IListeningPort) -> None:
         """A bound port of ours: its address is one of our own, and it closes when we stop."""
@@ -182,6 +175,7 @@ class Worker:
         self._reactor.callLater(0.2, self._adopt)
 
     def _look(self) -> None:
+        self._room = disk_room(self._queue)
         self.live.look()
         if self._own is not None:
             self.committer.run(self._own.tidy).addErrback(lambda failure: log.failure("tidying up", failure=failure))
@@ -218,6 +212,7 @@ class Worker:
         for connection in list(self._connections):
             connection.cut_off()
         await self.committer.stop()
+        await self._ledger.stop()
         self._bins.release_all()
         self._say("worker stopped")
 

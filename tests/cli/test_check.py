@@ -30,7 +30,7 @@ def test_a_problem_has_its_place(cli: Cli, home: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("listen", "smtp tcp:26\nsmtps tcp:465\n", "listen:2: the role smtps is not supported by this version"),
+        ("listen", "smtp tcp:26\nadmin tcp:8080\n", "listen:2: the role admin is not supported by this version"),
         ("listen", "smtp tcp:smtp\n", 'listen:1: "tcp:smtp" is no server endpoint'),
         ("listen", "smtp tcp:26 tcp:27\n", 'listen:1: "tcp:26 tcp:27" is no server endpoint'),
         ("tlsserverciphers", "NONSENSE\n", "tlsserverciphers: OpenSSL knows no such cipher list"),

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
+from qmtls.ledger.clients import ClientSeen
+from qmtls.limits import DEFAULT, UNLIMITED
+from qmtls.net.buckets import Buckets
+from qmtls.net.doorkeeper import Doorkeeper
+from qmtls.net.doors import Door, Role
 from qmtls.net.house import House
 from qmtls.net.ids import Ids
 from qmtls.net.inbound import InboundProtocol
+from qmtls.net.passwords import Passwords
 from qmtls.net.reception import Reception
 from qmtls.net.snapshot import Snapshot, make_snapshot
+from qmtls.net.welcome import Welcome
 from qmtls.smtp.address import Address
 from qmtls.spool.api import Spool
 from qmtls.spool.memory import MemorySpool
 from tests.control.directory import compiled
 from tests.net import certs
-from tests.net.doubles import Desk
+from tests.net.doubles import Desk, off_reactor
 from tests.net.wire import Lines, Reactor
 
 Files = dict[str, str | bytes]
 
+PLAIN_DOOR = Door()
 PLAIN: Files = {"me": "mail.example.org\n", "rcpthosts": "there.example\n", "timeoutsmtpd": "300\n"}
 
 
@@ -46,6 +55,8 @@ class Site:
         self.spool = MemorySpool()
         self.log: list[str] = []
         self.offered: list[Reception] = []
+        self.seen: list[ClientSeen] = []
+        self.room = 1 << 40
         self.mailboxes: Callable[[Address], bool] = lambda address: False
         self.snapshot = self.make(files)
         self.connections: set[InboundProtocol] = set()
@@ -60,21 +71,35 @@ class Site:
             accepted=self.accepted,
             say=self.log.append,
             connections=self.connections,
+            doorkeeper=Doorkeeper(Buckets(control.parent, self.log.append, self.reactor.seconds), self.log.append),
+            passwords=Passwords(off_reactor),
+            seen=self.seen.append,
+            room=lambda: self.room,
         )
 
     def make(self, files: Files) -> Snapshot:
         return make_snapshot(compiled(self.control, files))
 
+    def tireless(self) -> None:
+        """As many commands without a message as a client likes."""
+        for role in Role:
+            for limits in (DEFAULT, UNLIMITED):
+                config = self.snapshot.config(role, limits)
+                key = (role, limits.recipients, limits.errors)
+                self.snapshot._configs[key] = replace(config, max_commands=0)
+
     def accepted(self, spool: Spool, reception: Reception) -> None:
         assert spool is self.spool
         self.offered.append(reception)
 
-    def client(self, source: str = "192.0.2.1") -> Client:
-        """A connected client that has read the greeting."""
+    def client(self, source: str = "192.0.2.1", door: Door = PLAIN_DOOR, says: bytes = b"") -> Client:
+        """A connected client that has read the greeting; `says` is what it did not wait with."""
         client = Client(self.reactor)
-        self.protocol = InboundProtocol(self.house, source)
-        self.reactor.join(client, self.protocol, source=source)
+        made: Any = Welcome(self.house, 1000, door).buildProtocol(IPv4Address("TCP", source, 40000))
+        self.reactor.join(client, made, source=source, says=says)
         self.reactor.run()
+        accepted = self.reactor.connections[-1][1]
+        self.protocol: InboundProtocol = getattr(accepted, "protocol", made)  # behind a proxy it comes later
         return client
 
     @property

@@ -9,7 +9,9 @@ import pytest
 from OpenSSL import SSL
 
 from qmtls.control.settings import ControlError
+from qmtls.limits import Limits
 from qmtls.net.contexts import ClientTls, ContextError
+from qmtls.net.doors import Role
 from qmtls.net.servertls import ServerTls
 from qmtls.net.snapshot import make_snapshot
 from qmtls.tls.policy import Level, Origin, PinSet, Policy
@@ -34,16 +36,26 @@ def context_of(client: ClientTls, what: Policy) -> SSL.Context:
 
 def test_a_snapshot_without_tls(tmp_path: Path) -> None:
     snapshot = make_snapshot(compiled(tmp_path, {"databytes": "17\n", "smtpgreeting": "hi there\n"}))
-    config = snapshot.server_config
+    config = snapshot.config(Role.SMTP, Limits())
     assert (config.host, config.greeting, config.max_size) == ("mail.example.org", "hi there ESMTP", 17)
     assert not config.starttls and not snapshot.server.available
-    assert not config.tls_first
+    assert not config.tls_first and not config.submission
 
 
 def test_a_snapshot_with_tls(tmp_path: Path) -> None:
     snapshot = make_snapshot(compiled(tmp_path, with_tls()), ("seen",))
-    assert snapshot.server_config.starttls
+    assert snapshot.config(Role.SMTP, Limits()).starttls
     assert snapshot.seen == ("seen",)
+
+
+def test_what_a_session_knows_by_role_and_limits(tmp_path: Path) -> None:
+    snapshot = make_snapshot(compiled(tmp_path, with_tls()))
+    first = snapshot.config(Role.SMTPS, Limits(recipients=7, errors=3))
+    assert (first.tls_first, first.starttls, first.submission) == (True, False, False)
+    assert (first.max_recipients, first.max_errors) == (7, 3)
+    assert snapshot.config(Role.SMTPS, Limits(recipients=7, errors=3)) is first
+    submission = snapshot.config(Role.SUBMISSION, Limits())
+    assert (submission.tls_first, submission.starttls, submission.submission) == (False, True, True)
 
 
 @pytest.mark.parametrize("file", ["tlsserverciphers", "tlsclientciphers"])

@@ -229,10 +229,10 @@ LISTS: dict[str, tuple[Callable[[], bytes], Leaf, str]] = {
     "expired list": (
         lambda: authority().crl(days=-1),
         good(),
-        "the revocation list of its CA has expired",
+        "the revocation list of CN=our CA has expired",
     ),
     "revoked by an expired list": (lambda: authority().crl(REVOKED, days=-1), REVOKED, "revoked"),
-    "list of another CA": (lambda: authority("another").crl(), good(), "no revocation list of its CA"),
+    "list of another CA": (lambda: authority("another").crl(), good(), "no revocation list of CN=our CA"),
 }
 
 
@@ -381,6 +381,7 @@ def test_a_tls_peer_that_never_answers_our_close(make_site: MakeSite) -> None:
 
 def test_a_tls_client_that_does_not_read(make_site: MakeSite) -> None:
     site = make_site(with_tls())
+    site.tireless()
     client = site.client()
     client.start_tls()
     client.got.clear()

@@ -197,10 +197,16 @@ class Reactor(Clock):
     # ------------------------------------------------------------ for the test
 
     def join(
-        self, client: Protocol, server: Protocol, address: Address = ("192.0.2.25", 25), source: str = "192.0.2.1"
+        self,
+        client: Protocol,
+        server: Protocol,
+        address: Address = ("192.0.2.25", 25),
+        source: str = "192.0.2.1",
+        says: bytes = b"",
     ) -> None:
-        """Connects two protocols."""
+        """Connects two protocols. What the client `says` is there before the server looks."""
         near, far = pair((source, 40000), address, self.capacity)
+        far.inbox += says
         transport = ClientTransport(near, client, self)
         accepted = Server(far, server, near.own, _Port(), 1, self)  # type: ignore[arg-type]
         self.connections.append((transport, accepted))

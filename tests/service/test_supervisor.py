@@ -12,6 +12,7 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from qmtls.net.doors import Door, Role
 from qmtls.service.places import places
 from qmtls.service.supervisor import FIRST_SOCKET_FD, KILL_SECONDS, MAX_LINE, RESPAWN_SECONDS, Supervisor
 
@@ -83,7 +84,8 @@ class Team:
         self.log = Log()
         self.supervisor = Supervisor(self.reactor, places(str(path)), count, self.log)  # type: ignore[arg-type]
         self.ports: list[Any] = [Port(11), Port(12)]
-        self.supervisor.start(self.ports)
+        doors = (Door(), Door(Role.SUBMISSION, proxied=True))
+        self.supervisor.start(list(zip(self.ports, doors, strict=True)))
 
     @property
     def running(self) -> list[Process]:
@@ -102,7 +104,8 @@ def test_the_order_of_a_worker(team: Team, tmp_path: Path) -> None:
     assert first.argv[1:3] == ["-m", "qmtls.workermain"]
     order = json.loads(first.argv[3])
     assert order["places"]["queue"] == str(tmp_path / "queue")
-    assert order["sockets"] == [[FIRST_SOCKET_FD, 2], [FIRST_SOCKET_FD + 1, 2]]
+    first_fd = FIRST_SOCKET_FD
+    assert order["sockets"] == [[first_fd, 2, "smtp", False], [first_fd + 1, 2, "submission", True]]
     assert first.fds == {0: "w", 1: "r", 2: "r", 3: 11, 4: 12}
     assert places(**order["places"]) == places(str(tmp_path))
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
 from qmtls.net.bins import Bins
+from qmtls.net.doors import Door
 from qmtls.net.mailboxes import FOLDERS
 from qmtls.service.live import load
 from qmtls.service.places import places
@@ -61,12 +63,12 @@ class Home:
         )
         self.port = cast(Any, Port())
         self.worker.listens(self.port)
-        self.factory = self.worker.factory()
+        self.factory = self.worker.factory(Door())
         self.worker.start()
 
     def client(self) -> Client:
         client = Client(self.reactor)
-        self.protocol = self.factory.buildProtocol(type("Addr", (), {"host": "192.0.2.1"}))  # type: ignore[arg-type]
+        self.protocol = self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 40000))
         self.reactor.join(client, self.protocol)
         self.reactor.run()
         return client

@@ -1,8 +1,12 @@
-"""Failure reports: what the sender gets back when a message could not be delivered (RFC 3464, RFC 6522).
+"""Reports: what the sender is told about a message that failed, or of a delivery that he wanted word of.
 
-A report is one multipart/report message: a text for people, fields for programs, and the message itself, whole if it
-is small and headers only if not. Its reverse-path is null, so it can never cause another; if it fails in its turn it
-becomes a double bounce to the postmaster, and when that fails there is nobody left to tell (qmail's rules).
+A report is one multipart/report message (RFC 6522): a text for people, fields for programs (RFC 3464), and the message
+itself, whole if it is small and nothing speaks against it, else headers only. Its reverse-path is null, so it can never
+cause another; if it fails in its turn it becomes a double bounce to the postmaster, and when that fails there is nobody
+left to tell (qmail's rules).
+
+Where an address is beyond ASCII, or the message was sent as SMTPUTF8, the parts are those of RFC 6533, as
+quoted-printable: then only the report's own To field can need SMTPUTF8.
 
 Promises: no word of the peer or of the message can add a header field, a MIME part or a report field.
 """
@@ -14,9 +18,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 from qmtls.delivery.outcome import Outcome
+from qmtls.delivery.sevenbit import quoted_printable
+from qmtls.delivery.status import about_message, about_recipient, field, parameter
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
-from qmtls.smtp.reply import printable
 
 # A larger message comes back as its headers only.
 RETURN_LIMIT = 50 * 1024
@@ -24,13 +29,12 @@ RETURN_LIMIT = 50 * 1024
 # The reverse-path of a double bounce: it can be no mailbox, and says "drop me if I fail" (qmail).
 DOUBLE_BOUNCE_SENDER = Address("#", "[]")
 
-# RFC 5322 section 2.1.1: 78 is polite for text, 998 the law for everything.
+# RFC 5322 section 2.1.1: 78 is polite for text.
 _TEXT_WIDTH = 76
-_FIELD_LIMIT = 900
 
 
 @dataclass(frozen=True, slots=True)
-class FailureReport:
+class Report:
     """Everything that a report is made of; `envelope` and `content` are those of the original.
 
     `content` is its beginning, the whole of it if `cut` is False; RETURN_LIMIT octets are enough.
@@ -45,25 +49,54 @@ class FailureReport:
     envelope: Envelope
     content: bytes
     cut: bool
-    failures: tuple[tuple[Address, Outcome], ...]
+    about: tuple[tuple[Recipient, Outcome], ...]
+
+    @property
+    def is_wide(self) -> bool:
+        """True if it has to speak of something beyond ASCII (RFC 6533)."""
+        envelope = self.envelope
+        if envelope.smtputf8 or not str(envelope.reverse_path).isascii():
+            return True
+        return not all(
+            str(recipient.address).isascii() and parameter(recipient.parameters, "ORCPT").isascii()
+            for recipient, _ in self.about
+        )
 
 
-def compose(report: FailureReport) -> tuple[Envelope, bytes]:
-    """The report to the original's reverse-path, as envelope and content (CRLF line ends).
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is different from one kind of report to the next."""
+
+    subject: str
+    intro: str
+    whole: bool  # the message itself may come back, not only its headers
+
+
+def compose(report: Report) -> tuple[Envelope, bytes]:
+    """The failures to the original's reverse-path, as envelope and content (CRLF line ends).
 
     ValueError if that is null or a double bounce's: see `double_bounce`.
     """
-    sender = report.envelope.reverse_path
-    if sender is None or is_double_bounce(report.envelope):
-        raise ValueError("a report is never sent about a report")
     intro = (
-        f"This is the mail system at host {_field(report.me)}. Your message could not be delivered to the recipients "
+        f"This is the mail system at host {field(report.me)}. Your message could not be delivered to the recipients "
         "below. It will not be tried again; the reasons follow. "
     )
-    return _message(report, sender, None, intro)
+    return _message(report, _sender(report), None, _Kind("failure notice", intro, True))
 
 
-def double_bounce(report: FailureReport, to: str, host: str) -> tuple[Envelope, bytes]:
+def success(report: Report) -> tuple[Envelope, bytes]:
+    """The deliveries that the sender wanted to be told of. RFC 3461 section 6.2: headers only.
+
+    ValueError if there is no sender.
+    """
+    intro = (
+        f"This is the mail system at host {field(report.me)}. As you asked for, here is what became of your message: "
+        "it was delivered to the recipients below, or passed on to a host that will send you no further word. "
+    )
+    return _message(report, _sender(report), None, _Kind("delivery notice", intro, False))
+
+
+def double_bounce(report: Report, to: str, host: str) -> tuple[Envelope, bytes]:
     """The report about a message with a null reverse-path, to the postmaster `to`@`host`.
 
     ValueError if the message is a double bounce itself: drop that, and say so in the log.
@@ -71,10 +104,10 @@ def double_bounce(report: FailureReport, to: str, host: str) -> tuple[Envelope, 
     if is_double_bounce(report.envelope):
         raise ValueError("a double bounce that fails is dropped")
     intro = (
-        f"This is the mail system at host {_field(report.me)}. A failure report, or other mail with a null "
+        f"This is the mail system at host {field(report.me)}. A failure report, or other mail with a null "
         "reverse-path, could not be delivered to the recipients below. Nobody else will be told. "
     )
-    return _message(report, Address(to, host), DOUBLE_BOUNCE_SENDER, intro)
+    return _message(report, Address(to, host), DOUBLE_BOUNCE_SENDER, _Kind("failure notice", intro, True))
 
 
 def is_double_bounce(envelope: Envelope) -> bool:
@@ -87,38 +120,60 @@ def wire_reverse_path(reverse_path: Address | None) -> Address | None:
     return None if reverse_path == DOUBLE_BOUNCE_SENDER else reverse_path
 
 
-def _message(report: FailureReport, to: Address, reverse_path: Address | None, intro: str) -> tuple[Envelope, bytes]:
-    subtype, returned = _returned(report)
-    eight_bit = not returned.isascii()
+def _sender(report: Report) -> Address:
+    sender = report.envelope.reverse_path
+    if sender is None or is_double_bounce(report.envelope):
+        raise ValueError("a report is never sent about a report")
+    return sender
+
+
+def _message(report: Report, to: Address, reverse_path: Address | None, kind: _Kind) -> tuple[Envelope, bytes]:
+    wide = report.is_wide
+    type_, returned = _returned(report, kind)
+    parts = [
+        _part(f"text/plain; charset={'utf-8' if wide else 'us-ascii'}", _text(report, kind, type_, wide), wide),
+        _part(f"message/{'global-' if wide else ''}delivery-status", _status_fields(report, wide), wide),
+        _part(_GLOBAL[type_] if wide and not returned.isascii() else type_, returned, wide),
+    ]
     boundary = f"=_{report.id}"
-    while boundary.encode("ascii") in returned:
+    while any(boundary.encode("ascii") in part for part in parts):
         boundary += "x"
-    encoding = "Content-Transfer-Encoding: 8bit\r\n" if eight_bit else ""
-    whole = subtype == "message/rfc822"
-    text = "".join(
+    frame = f"--{boundary}\r\n".encode("ascii")
+    eight_bit = not all(part.isascii() for part in parts)
+    content = b"".join(
         (
-            _header(report, to, boundary, encoding),
-            f"--{boundary}\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n",
-            _text(report, intro, whole),
-            f"--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n",
-            _status_fields(report),
-            f"--{boundary}\r\nContent-Type: {subtype}\r\n{encoding}\r\n",
+            _header(report, to, boundary, kind.subject, eight_bit).encode("utf-8"),
+            *[frame + part for part in parts],
+            f"\r\n--{boundary}--\r\n".encode("ascii"),
         )
     )
-    content = text.encode("ascii") + returned + f"\r\n--{boundary}--\r\n".encode("ascii")
     envelope = Envelope(
         reverse_path,
         (Recipient(to),),
         Arrival(report.now, protocol="local"),
-        body="8BITMIME" if eight_bit else "7BIT",
+        body="7BIT" if content.isascii() else "8BITMIME",
+        smtputf8=not str(to).isascii(),
+        requiretls=report.envelope.requiretls,  # RFC 8689 section 5
     )
     return envelope, content
 
 
-def _returned(report: FailureReport) -> tuple[str, bytes]:
+_GLOBAL = {"message/rfc822": "message/global", "text/rfc822-headers": "message/global-headers"}
+
+
+def _part(type_: str, data: bytes, wide: bool) -> bytes:
+    encoding = ""
+    if not data.isascii():
+        encoding = f"Content-Transfer-Encoding: {'quoted-printable' if wide else '8bit'}\r\n"
+        data = quoted_printable(data) if wide else data
+    return f"Content-Type: {type_}\r\n{encoding}\r\n".encode("ascii") + data
+
+
+def _returned(report: Report, kind: _Kind) -> tuple[str, bytes]:
     """Media type and octets of the third part. REQUIRETLS mail is never returned whole (RFC 8689 section 5)."""
-    content = report.content
-    if not report.cut and len(content) <= RETURN_LIMIT and not report.envelope.requiretls:
+    content, envelope = report.content, report.envelope
+    wanted = kind.whole and not envelope.requiretls and parameter(envelope.parameters, "RET").upper() != "HDRS"
+    if wanted and not report.cut and len(content) <= RETURN_LIMIT:
         return "message/rfc822", content
     # A message without header fields begins with its empty line; one that was cut counts up to its last CRLF.
     head = b"\r\n" + content[:RETURN_LIMIT]
@@ -128,13 +183,14 @@ def _returned(report: FailureReport) -> tuple[str, bytes]:
     return "text/rfc822-headers", head[2 : end + 2]
 
 
-def _header(report: FailureReport, to: Address, boundary: str, encoding: str) -> str:
+def _header(report: Report, to: Address, boundary: str, subject: str, eight_bit: bool) -> str:
+    encoding = "Content-Transfer-Encoding: 8bit\r\n" if eight_bit else ""
     return (
         f"Date: {formatdate(report.now)}\r\n"
-        f"From: Mail Delivery System <{_field(report.bounce_from)}@{_field(report.bounce_host)}>\r\n"
-        f"To: <{_field(str(to))}>\r\n"
-        "Subject: failure notice\r\n"
-        f"Message-ID: <{_field(report.id)}@{_field(report.me)}>\r\n"
+        f"From: Mail Delivery System <{field(report.bounce_from)}@{field(report.bounce_host)}>\r\n"
+        f"To: <{field(str(to), wide=True)}>\r\n"
+        f"Subject: {subject}\r\n"
+        f"Message-ID: <{field(report.id)}@{field(report.me)}>\r\n"
         "Auto-Submitted: auto-replied\r\n"
         "MIME-Version: 1.0\r\n"
         f'Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"\r\n'
@@ -142,41 +198,23 @@ def _header(report: FailureReport, to: Address, boundary: str, encoding: str) ->
     )
 
 
-def _text(report: FailureReport, intro: str, whole: bool) -> str:
-    tail = "The message is attached." if whole else "The headers of the message are attached; its text is not returned."
-    paragraphs = [_wrap(intro + tail)]
+def _text(report: Report, kind: _Kind, type_: str, wide: bool) -> bytes:
+    tail = "The headers of the message are attached; its text is not returned."
+    if type_ == "message/rfc822":
+        tail = "The message is attached."
+    paragraphs = [_wrap(kind.intro + tail)]
     paragraphs.extend(
-        f"<{_field(str(address))}>:\r\n{_wrap(_field(outcome.reason))}" for address, outcome in report.failures
+        f"<{field(str(recipient.address), wide)}>:\r\n{_wrap(field(outcome.reason, wide))}"
+        for recipient, outcome in report.about
     )
-    return "\r\n\r\n".join(paragraphs) + "\r\n\r\n"
+    return ("\r\n\r\n".join(paragraphs) + "\r\n\r\n").encode("utf-8")
 
 
-def _status_fields(report: FailureReport) -> str:
+def _status_fields(report: Report, wide: bool) -> bytes:
     """RFC 3464 section 2: one group of fields about the message, then one per recipient."""
-    about = (
-        f"Reporting-MTA: dns; {_field(report.me)}\r\n"
-        f"X-Qmtls-Queue-Id: {_field(report.original_id)}\r\n"
-        f"Arrival-Date: {formatdate(report.envelope.arrival.time)}\r\n"
-    )
-    groups = [about]
-    for address, outcome in report.failures:
-        group = (
-            f"Final-Recipient: rfc822; {_field(str(address))}\r\n"
-            f"Action: failed\r\nStatus: {outcome.status or '5.0.0'}\r\n"
-        )
-        if outcome.remote:
-            if outcome.host:
-                group += f"Remote-MTA: dns; {_field(outcome.host.partition(' ')[0])}\r\n"
-            group += f"Diagnostic-Code: smtp; {_field(outcome.remote)}\r\n"
-        else:
-            group += f"Diagnostic-Code: x-qmtls; {_field(outcome.reason)}\r\n"
-        groups.append(group + f"Last-Attempt-Date: {formatdate(report.now)}\r\n")
-    return "\r\n".join(groups) + "\r\n"
-
-
-def _field(text: str) -> str:
-    """Safe inside one line: printable ASCII, of a length that every mail reader takes."""
-    return printable(text, _FIELD_LIMIT)
+    groups = [about_message(report.me, report.original_id, report.envelope, wide)]
+    groups.extend(about_recipient(recipient, outcome, report.now, wide) for recipient, outcome in report.about)
+    return ("\r\n".join(groups) + "\r\n").encode("utf-8")
 
 
 def _wrap(text: str) -> str:

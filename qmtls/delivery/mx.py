@@ -18,6 +18,13 @@ _HOST_NAME = re.compile(
 )
 
 
+# Addresses of one next hop that one attempt tries. RFC 5321 section 5.1 lets a limit be set and wants two at the least;
+# each may cost a connect time limit, and whoever writes the records writes as many as he likes.
+MAX_ADDRESSES = 20
+# Of one host: the others of the domain must get their turn.
+MAX_ADDRESSES_OF_HOST = 5
+
+
 class NoDelivery(Exception):
     """The domain's records say that this mail cannot be delivered by us: permanent. `status` is for the report."""
 
@@ -79,6 +86,12 @@ def cut_at_self(
             return ()
         raise MailLoop(f"{domain} is sent to this host by its MX records, but is not one of its local domains")
     return kept
+
+
+def limit_addresses(hosts: Iterable[tuple[str, Sequence[str]]]) -> list[tuple[str, str]]:
+    """Name and address of those to try, in order, within MAX_ADDRESSES and MAX_ADDRESSES_OF_HOST."""
+    each = [(name, address) for name, addresses in hosts for address in addresses[:MAX_ADDRESSES_OF_HOST]]
+    return each[:MAX_ADDRESSES]
 
 
 def _preferences(records: Iterable[tuple[int, str]]) -> dict[str, int]:

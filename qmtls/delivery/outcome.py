@@ -18,6 +18,16 @@ class Fate(Enum):
     FAILED = "failed"
 
 
+class Notice(Enum):
+    """Good news that the sender asked for (NOTIFY=SUCCESS), in the words of RFC 3464 section 2.3.3.
+
+    RELAYED: to a host that will send no word of its own.
+    """
+
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The fate of one recipient in one attempt.
@@ -26,6 +36,7 @@ class Outcome:
     TLS trouble, the rule. `status` is the enhanced status code for the report ("4.7.5").
     `remote` is the remote host's own reply, "" if it said nothing (RFC 3464 Diagnostic-Code).
     `host` is the host that answered, "" if none was reached. `tls` is the verdict's summary for the log.
+    `notice` of a delivery: the sender is to be told of it by us.
     """
 
     fate: Fate
@@ -34,6 +45,12 @@ class Outcome:
     remote: str = ""
     host: str = ""
     tls: str = ""
+    notice: Notice | None = None
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Delivered, and nobody is to be told."""
+        return self.fate is Fate.DELIVERED and self.notice is None
 
 
 # The stages whose 5xx speaks of this message or recipient. Before them it speaks of us or of that host's state:

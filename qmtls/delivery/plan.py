@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
 from qmtls.delivery.routes import Routing
@@ -17,13 +17,15 @@ MAX_RECIPIENTS_PER_JOB = 100
 class NextHop:
     """Where a job goes. `relay` "" = the MX hosts of `domain`; else this host as smtproutes wrote it.
 
-    `local` True = a mailbox of this host: domain is the local domain. `port` 25 for MX.
+    `local` True = a mailbox of this host: domain is the local domain. `port` 25 for MX. `requiretls` True = the message
+    says so (RFC 8689): the demand is higher than for other mail, and connections are not shared with it.
     """
 
     domain: str  # the recipients' domain, lower case: pins and policy lines are looked up by it
     relay: str = ""
     port: int = 25
     local: bool = False
+    requiretls: bool = False
 
     def __str__(self) -> str:
         if self.local:
@@ -51,6 +53,8 @@ def jobs(envelope: Envelope, pending: Sequence[int], routing: Routing) -> tuple[
     made: list[Job] = []
     for (domain, local), indices in by_domain.items():
         hop = NextHop(domain, local=True) if local else next_hop(domain, routing)
+        if envelope.requiretls and not local:
+            hop = replace(hop, requiretls=True)
         made.extend(
             Job(hop, tuple(indices[start : start + MAX_RECIPIENTS_PER_JOB]))
             for start in range(0, len(indices), MAX_RECIPIENTS_PER_JOB)

@@ -95,7 +95,7 @@ def to_seven_bit(chunks: Iterable[bytes], found: Survey) -> Iterator[bytes]:
             case Kind.HEADER:
                 yield _relabelled(data, walk.part, walk.number in found.parts, first=walk.number == 0)
             case Kind.BODY if walk.number in found.parts:
-                encoded = _quoted(data)
+                encoded = quoted_printable(data)
                 if walk.frame is not None and walk.frame.search(encoded):
                     raise Unconvertible("a line of a part, once it is folded, would be a boundary")
                 yield encoded
@@ -220,7 +220,7 @@ def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(kept)
 
 
-def _quoted(text: bytes) -> bytes:
+def quoted_printable(text: bytes) -> bytes:
     """Whole lines as quoted-printable, line ends as they are (RFC 2045 section 6.7)."""
     if text.endswith(_CRLF):
         return binascii.b2a_qp(text, istext=True)

@@ -18,14 +18,14 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from qmtls.delivery.mx import MailLoop, NullMx, cut_at_self, order_mx
+from qmtls.delivery.mx import MailLoop, NullMx, cut_at_self, limit_addresses, order_mx
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop, literal_address
 from qmtls.net.channel import Channel, HandshakeFailed, OffReactor
 from qmtls.net.resolver import DnsTrouble, NoSuchName, Resolver, is_ip
 from qmtls.net.snapshot import Snapshot
 from qmtls.smtp.events import Ended, Greeted, TlsGo, TlsRefused
-from qmtls.tls.policy import Level, Policy, find_policy, pinned_hosts
+from qmtls.tls.policy import Level, Policy, find_policy, pinned_hosts, raised
 from qmtls.tls.verdict import Verdict, judge
 
 SMTP_PORT = 25
@@ -100,7 +100,7 @@ class Dialer:
         if not addresses:
             reason = f"the relay {name} of control/smtproutes has no address"
             raise Unreachable(Outcome(Fate.DEFERRED, reason, "4.4.4"))
-        return [Target(name, address, port) for address in addresses]
+        return [Target(name, address, port) for name, address in limit_addresses([(name, addresses)])]
 
     async def _mail_exchangers(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
         domain = next_hop.domain
@@ -129,7 +129,7 @@ class Dialer:
         if pinned:
             # Where one host of a domain is pinned, an unpinned one would be the way around the pin.
             hosts = tuple((name, addresses) for name, addresses in hosts if name in pinned)
-        targets = [Target(name, address, next_hop.port) for name, addresses in hosts for address in addresses]
+        targets = [Target(name, address, next_hop.port) for name, address in limit_addresses(hosts)]
         if targets:
             return targets
         if trouble is not None:
@@ -225,7 +225,9 @@ class _OneChannel(Factory):
 def policy_for(next_hop: NextHop, target: Target, snapshot: Snapshot) -> Policy:
     """The demand towards one host of a next hop."""
     route = f"[{next_hop.relay}]:{next_hop.port}" if next_hop.relay else ""
-    return find_policy(snapshot.settings.tls, next_hop.domain, target.name.lower().rstrip("."), route=route)
+    host = target.name.lower().rstrip(".")
+    policy = find_policy(snapshot.settings.tls, next_hop.domain, host, route=route)
+    return raised(policy, next_hop.domain, host, route=route) if next_hop.requiretls else policy
 
 
 def all_failed(failures: list[HostFailed]) -> Unreachable:

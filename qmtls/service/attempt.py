@@ -9,6 +9,7 @@ from qmtls.delivery.outcome import Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Content, Spool
+from qmtls.spool.content import StoredContent
 
 Key = tuple[str, str]  # bin name, message id
 
@@ -57,10 +58,14 @@ class Attempt:
     def loaded(self) -> bool:
         return self.envelope is not None and (self.remembered is not None or self._content is not None)
 
-    def load(self) -> None:
-        """Blocking: reads what is missing. NotInSpool, Malformed or SpoolError."""
+    def load_envelope(self) -> None:
+        """Blocking. NotInSpool, Malformed or SpoolError."""
         if self.envelope is None:
             self.envelope = self.spool.envelope(self.id)
+
+    def load(self) -> None:
+        """Blocking: reads what is missing. NotInSpool, Malformed or SpoolError."""
+        self.load_envelope()
         if self.remembered is None and self._content is None:
             self._content = self.spool.content(self.id)
 
@@ -78,6 +83,12 @@ class Attempt:
             return iter((self.remembered,))
         assert self._content is not None
         return iter(self._content.chunks())
+
+    def known_ascii(self) -> bool | None:
+        """As `is_ascii`, but without the disk: None if it would have to be read. Only when `loaded`."""
+        if self.remembered is not None:
+            return self.remembered.isascii()
+        return self.is_ascii() if isinstance(self._content, StoredContent) else None
 
     def is_ascii(self) -> bool:
         """Blocking; only when `loaded`. True if the content has no 8-bit octet, whatever was said of it."""

@@ -1,12 +1,12 @@
-"""How an attempt ends: its outcomes to log and disk, failures to a report, the rest to the list of what is due.
+"""How an attempt ends: its outcomes to log and disk, failures and wanted news to reports, the rest to what is due.
 
-The order is what makes a crash harmless: first the failure report is safe, then the log says who is done, and
-only then is anything forgotten. A crash in between repeats a report or a delivery; it loses neither.
+The order is what makes a crash harmless: first the reports are safe, then the log says who is done, and only then is
+anything forgotten. A crash in between repeats a report or a delivery; it loses neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from random import random
 from typing import Any
@@ -16,19 +16,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from qmtls.control.settings import Settings
-from qmtls.delivery.dsn import FailureReport, compose, double_bounce, is_double_bounce
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.schedule import expired, next_due
 from qmtls.net.commit import Committer
 from qmtls.net.ids import Ids
 from qmtls.service.attempt import Attempt
+from qmtls.service.reporting import Reporter
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool import api
 from qmtls.spool.api import Filing, NotInSpool, Spool, SpoolError
 
 REFILE_SECONDS = 30.0  # when the disk would not take the results
 GIVING_UP = "; it has been in the queue too long, this was the last attempt"
-RETURNED_OCTETS = 64 * 1024  # of the original's content handed to the report
 
 log = Logger()
 
@@ -50,10 +49,22 @@ class Registrar:
 
     def close(self, attempt: Attempt) -> None:
         """All tasks of `attempt` are settled."""
-        outcomes = attempt.outcomes
-        for index, outcome in outcomes.items():
-            self._log(attempt, index, outcome)
-        if not attempt.tried and all(o.fate is Fate.DELIVERED for o in outcomes.values()):
+        if attempt.envelope is not None:
+            self._log_all(attempt)
+            self._end(attempt)
+            return
+        # It waited in line, where memory is short; the log names who it is for all the same.
+        reading: Deferred[Any] = self.committer.run(attempt.load_envelope)
+        reading.addBoth(lambda _: self._named(attempt))
+        reading.addErrback(self._broke, attempt)
+
+    def _named(self, attempt: Attempt) -> None:
+        self._log_all(attempt)
+        attempt.forget()
+        self._end(attempt)
+
+    def _end(self, attempt: Attempt) -> None:
+        if not attempt.tried and all(outcome.leaves_nothing for outcome in attempt.outcomes.values()):
             self.finished(attempt)
             return
         filing = Deferred.fromCoroutine(self._file(attempt))
@@ -71,13 +82,19 @@ class Registrar:
             attempt.outcomes = {i: _last(o) for i, o in attempt.outcomes.items()}
         failed = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.FAILED}
         waiting = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.DEFERRED}
+        news = {i: o for i, o in attempt.outcomes.items() if o.notice is not None}
+        reporter = Reporter(self.committer, self.ids, self.own_spool, self.offer, self.say)
         due = next_due(attempt.arrived, now, random())
         told = not failed
         while True:
             try:
-                if not told and not await self._tell(attempt, failed, settings, now):
+                if not told and not await _safe(attempt, reporter.failures(attempt, failed, settings, now)):
                     failed, waiting = {}, {**waiting, **failed}
                 told = True
+                if news:
+                    # What is delivered stays delivered, even if a fault of ours keeps the news from the sender.
+                    await _safe(attempt, reporter.successes(attempt, news, settings, now))
+                    news = {}
                 if waiting:
                     entry = _entry(now, attempt.outcomes, failed, waiting)
                     await self.committer.record(attempt.spool, Filing(attempt.id, entry, due))
@@ -98,57 +115,33 @@ class Registrar:
         self.clock.callLater(seconds, waking.callback, None)
         return waking
 
-    async def _tell(self, attempt: Attempt, failed: dict[int, Outcome], settings: Settings, now: float) -> bool:
-        """True once the report is safe. False: a fault of ours made it impossible, so nobody has failed yet."""
-        try:
-            await self._report(attempt, failed, settings, now)
-        except (SpoolError, NotInSpool):
-            raise
-        except Exception:
-            log.failure("reporting on {id}", id=attempt.id)
-            return False
-        return True
-
-    async def _report(self, attempt: Attempt, failed: dict[int, Outcome], settings: Settings, now: float) -> None:
-        """The failure report, safe in the queue; nothing for a report of a report of a report."""
-        envelope, head, cut = await self.committer.run(lambda: _original(attempt))
-        report = FailureReport(
-            me=settings.me,
-            bounce_from=settings.bounce_from,
-            bounce_host=settings.bounce_host,
-            id=self.ids.next(),
-            now=now,
-            envelope=envelope,
-            original_id=attempt.id,
-            content=head,
-            cut=cut,
-            failures=tuple((envelope.recipients[i].address, o) for i, o in sorted(failed.items())),
-        )
-        if envelope.reverse_path is not None and not is_double_bounce(envelope):
-            made = compose(report)
-        elif envelope.reverse_path is None:
-            made = double_bounce(report, settings.double_bounce_to, settings.double_bounce_host)
-        else:
-            self.say(f"discarded id={attempt.id} reason=a report of a report could not be delivered")
-            return
-        spool = self.own_spool()
-        incoming = spool.begin(report.id, made[0])
-        incoming.write(made[1])
-        await self.committer.commit(spool, incoming)
-        self.say(f"report id={report.id} about={attempt.id} to=<{made[0].recipients[0].address}>")
-        self.offer(spool, report.id, made[0], made[1])
+    def _log_all(self, attempt: Attempt) -> None:
+        for index, outcome in attempt.outcomes.items():
+            self._log(attempt, index, outcome)
 
     def _log(self, attempt: Attempt, index: int, outcome: Outcome) -> None:
         envelope = attempt.envelope
-        to = str(envelope.recipients[index].address) if envelope is not None else f"#{index}"
+        # Without a name only if the disk does not give it.
+        to = f"to=<{envelope.recipients[index].address}>" if envelope is not None else f"recipient={index}"
         delay = self.now() - attempt.arrived
         host = f' host="{outcome.host}"' if outcome.host else ""
         tls = f' tls="{outcome.tls}"' if outcome.tls else ""
         status = f" status={outcome.status}" if outcome.status else ""
         self.say(
-            f"{outcome.fate.value} id={attempt.id} to=<{to}>{host}{tls}{status} delay={delay:.1f} "
-            f'reason="{outcome.reason}"'
+            f'{outcome.fate.value} id={attempt.id} {to}{host}{tls}{status} delay={delay:.1f} reason="{outcome.reason}"'
         )
+
+
+async def _safe(attempt: Attempt, reporting: Awaitable[None]) -> bool:
+    """True once the report is safe. False: a fault of ours made it impossible. Raises SpoolError and NotInSpool."""
+    try:
+        await reporting
+    except (SpoolError, NotInSpool):
+        raise
+    except Exception:
+        log.failure("reporting on {id}", id=attempt.id)
+        return False
+    return True
 
 
 def _entry(
@@ -167,15 +160,3 @@ def _last(outcome: Outcome) -> Outcome:
     if outcome.fate is not Fate.DEFERRED:
         return outcome
     return replace(outcome, fate=Fate.FAILED, reason=outcome.reason + GIVING_UP)
-
-
-def _original(attempt: Attempt) -> tuple[Envelope, bytes, bool]:
-    """Blocking: envelope and the beginning of the content; True if there is more of it."""
-    attempt.load()
-    assert attempt.envelope is not None
-    gathered = b""
-    for chunk in attempt.chunks():
-        gathered += chunk
-        if len(gathered) > RETURNED_OCTETS:
-            return attempt.envelope, gathered[:RETURNED_OCTETS], True
-    return attempt.envelope, gathered, False

@@ -1,9 +1,8 @@
-"""One lane to one next hop: an open channel if there is one, and what is done with one task on it.
+"""One lane to one next hop: an open channel if there is one, and which hosts one task is put to.
 
-The next host is tried for the recipients that a host answered 4xx at MAIL or RCPT, and when a host cannot be used or
-goes away before it has the whole message: afterwards it might have accepted it. A channel that broke while it was idle
-is replaced without counting. 452 to some recipients of many is answered by a second transaction on the same channel
-(RFC 5321 section 4.5.3.1.10).
+The next host is tried for the recipients that a host answered 4xx at MAIL or RCPT, for those that it has no extension
+for (SIZE, 8BITMIME, SMTPUTF8, REQUIRETLS), and when a host cannot be used or goes away before it has the whole message:
+afterwards it might have accepted it. A channel that broke while it was idle is replaced without counting.
 """
 
 from __future__ import annotations
@@ -12,22 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
-from qmtls.delivery.dsn import wire_reverse_path
-from qmtls.delivery.outcome import Fate, Outcome, judge_result, too_many_recipients
+from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
 from qmtls.net.outbound import Dialer, HostFailed, Target, Unreachable, all_failed, policy_for
 from qmtls.net.snapshot import Snapshot
 from qmtls.service.attempt import Task
-from qmtls.smtp.client import Outgoing, Unsendable
-from qmtls.smtp.events import Result, Stage
+from qmtls.service.sending import Read, Sending
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 from qmtls.tls.policy import Policy
-
-SERVICE_CLOSING = 421
-MAX_ROUNDS = 50  # transactions for one task on one channel after 452
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +29,7 @@ class Workshop:
     clock: Any
     dialer: Dialer
     current: Callable[[], Snapshot]
-    read: Callable[[Callable[[], Any]], Deferred[Any]]  # blocking disk work, off the reactor
+    read: Read
     say: Callable[[str], None]
 
 
@@ -55,7 +47,9 @@ class Lane:
     @property
     def usable(self) -> bool:
         channel = self._channel
-        return channel is not None and channel.usable and self._snapshot is self._shop.current()
+        if channel is None or not channel.usable or channel.session.spent:
+            return False
+        return self._snapshot is self._shop.current()
 
     def on_end(self, call: Callable[..., None] | None) -> None:
         """`call` when the peer ends the idle channel."""
@@ -85,18 +79,18 @@ class Lane:
             task.attempt.in_hand -= 1
 
     async def _serve(self, task: Task) -> dict[int, Outcome]:
-        outcomes: dict[int, Outcome] = {}
+        sending = Sending(task, self._shop.read)
+        tried, waiting = None, task.recipients
         if self.usable and self._meets_demand(task.next_hop):
-            target, channel = self._target, self._channel
+            channel = self._channel
             assert channel is not None
-            waiting = await self._send(channel, task, task.recipients, outcomes, reused=True)
+            waiting = await sending.put_to(channel, task.recipients, reused=True)
             if not waiting:
-                return outcomes
-            tried = target if outcomes else None
-        else:
-            tried, waiting = None, task.recipients
-        await self._try_hosts(task, waiting, outcomes, tried)
-        return outcomes
+                return sending.outcomes
+            if sending.outcomes and not channel.session.spent:
+                tried = self._target
+        await self._try_hosts(task, waiting, sending, tried)
+        return sending.outcomes
 
     def _meets_demand(self, next_hop: NextHop) -> bool:
         """The open channel may carry mail to `next_hop`.
@@ -106,7 +100,9 @@ class Lane:
         """
         if next_hop == self._next_hop:
             return True
-        assert self._target is not None and self._snapshot is not None
+        assert self._target is not None and self._snapshot is not None and self._channel is not None
+        if self._channel.session.limits.domains:
+            return False  # it counts the domains of a session (RFC 9422 section 4.3): this one keeps to its own
         return policy_for(next_hop, self._target, self._snapshot) == self._policy
 
     async def _load(self, task: Task) -> bool:
@@ -129,20 +125,19 @@ class Lane:
         task.done(task, {})
         return False
 
-    async def _try_hosts(
-        self, task: Task, waiting: Sequence[int], outcomes: dict[int, Outcome], tried: Target | None
-    ) -> None:
+    async def _try_hosts(self, task: Task, waiting: Sequence[int], sending: Sending, tried: Target | None) -> None:
         """The hosts in order, until nobody waits; the last outcome of those who still do stays."""
         self.close()
         snapshot = self._shop.current()
         failures: list[HostFailed] = []
+        asked = set() if tried is None else {tried.name}
         try:
             targets = await self._shop.dialer.targets(task.next_hop, snapshot)
         except Unreachable as problem:
-            if not outcomes:
+            if not sending.outcomes:
                 raise
             # Others of this task were answered already: this concerns those only who were not.
-            outcomes.update({i: problem.outcome for i in waiting if i not in outcomes})
+            sending.give_up(waiting, problem.outcome, all_asked=False)
             return
         for target in targets:
             if target == tried:
@@ -156,93 +151,14 @@ class Lane:
             self.close()
             self._channel, self._target, self._snapshot = channel, target, snapshot
             self._next_hop, self._policy = task.next_hop, policy
-            waiting = await self._send(channel, task, waiting, outcomes, reused=False)
+            asked.add(target.name)
+            waiting = await sending.put_to(channel, waiting, reused=False)
             if not waiting:
                 return
-        if failures and not outcomes:
+        if failures and not sending.outcomes:
             raise all_failed(failures)
-        if any(i not in outcomes for i in waiting):
-            unsent = all_failed(failures) if failures else Unreachable(_NO_HOST)
-            outcomes.update({i: unsent.outcome for i in waiting if i not in outcomes})
-
-    async def _send(
-        self, channel: Channel, task: Task, recipients: Sequence[int], outcomes: dict[int, Outcome], *, reused: bool
-    ) -> tuple[int, ...]:
-        """Transactions until all recipients have an answer of this host; returns those that the next host may take.
-
-        Those of a `reused` channel that had gone while it was idle get no outcome: the host never answered.
-        """
-        todo = tuple(recipients)
-        body = await self._body(channel, task)
-        deferred: list[int] = []
-        for _ in range(MAX_ROUNDS):
-            try:
-                results = await channel.transact(*self._outgoing(task, todo, body))
-            except Unsendable as problem:
-                at_fault = todo if problem.recipient is None else (todo[problem.recipient],)
-                outcomes.update(dict.fromkeys(at_fault, _returned(problem, channel)))
-                todo = tuple(i for i in todo if i not in at_fault)
-                if not todo:
-                    break
-                continue
-            again: list[int] = []
-            taken = any(_accepted(r) for r in results)
-            for index, result in zip(todo, results, strict=True):
-                outcome = judge_result(result, channel.host, channel.tls)
-                if taken and too_many_recipients(result):
-                    again.append(index)
-                elif outcome.fate is Fate.DEFERRED and _for_others(result):
-                    deferred.append(index)
-                    if reused and _unsent(result, channel):
-                        continue
-                outcomes[index] = outcome
-            todo = tuple(again)
-            if not todo or not channel.usable:
-                break
-        return (*deferred, *todo)
-
-    async def _body(self, channel: Channel, task: Task) -> str:
-        """What to say of the content. Many clients call all of their mail 8-bit; plain ASCII may go to any server."""
-        attempt = task.attempt
-        assert attempt.envelope is not None
-        declared = attempt.envelope.body
-        if declared == "7BIT" or declared in channel.session.extensions:
-            return declared
-        return "7BIT" if await self._shop.read(attempt.is_ascii) else declared
-
-    def _outgoing(self, task: Task, indices: tuple[int, ...], body: str) -> tuple[Outgoing, Any]:
-        attempt = task.attempt
-        envelope = attempt.envelope
-        assert envelope is not None
-        outgoing = Outgoing(
-            reverse_path=wire_reverse_path(envelope.reverse_path),
-            recipients=tuple(envelope.recipients[i] for i in indices),
-            size=attempt.size,
-            body=body,
-        )
-        return outgoing, attempt.chunks()
+        unsent = all_failed(failures).outcome if failures else _NO_HOST
+        sending.give_up(waiting, unsent, all_asked=all(target.name in asked for target in targets))
 
 
 _NO_HOST = Outcome(Fate.DEFERRED, "no other host is left to try", "4.4.1")
-
-
-def _accepted(result: Result) -> bool:
-    return result.reply is not None and result.reply.is_positive
-
-
-def _for_others(result: Result) -> bool:
-    """Another host may do better, and there cannot be two copies: this one has not seen the end of the content."""
-    ended = result.reply is None or result.reply.code == SERVICE_CLOSING
-    return result.stage in (Stage.MAIL, Stage.RCPT) or (ended and result.stage in (Stage.DATA, Stage.SENDING))
-
-
-def _unsent(result: Result, channel: Channel) -> bool:
-    """The channel ended before the server looked at the transaction: it had gone, or its patience ended (421)."""
-    reply = result.reply
-    idle_end = reply is None or reply.code == SERVICE_CLOSING
-    return idle_end and result.stage is Stage.MAIL and not channel.usable
-
-
-def _returned(problem: Unsendable, channel: Channel) -> Outcome:
-    reason = f"{channel.host} cannot take it: {problem}"
-    return Outcome(Fate.FAILED, reason, problem.status, host=channel.host, tls=channel.tls)

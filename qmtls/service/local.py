@@ -12,7 +12,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from qmtls.delivery.loops import was_delivered_to
-from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.delivery.notify import to_be_confirmed
+from qmtls.delivery.outcome import Fate, Notice, Outcome
 from qmtls.net.channel import OffReactor
 from qmtls.net.mailboxes import MailboxError, Mailboxes
 from qmtls.recipients import POSTMASTER, Recipients
@@ -106,4 +107,5 @@ class LocalDelivery:
             return Outcome(Fate.DEFERRED, f"the mailbox of {address} cannot be written: {problem}", "4.2.0")
         except SpoolError as problem:
             return Outcome(Fate.DEFERRED, f"the queue file cannot be read: {problem}", "4.3.0")
-        return Outcome(Fate.DELIVERED, "delivered to the local mailbox", "2.0.0", host="local")
+        notice = Notice.DELIVERED if to_be_confirmed(envelope, index) else None
+        return Outcome(Fate.DELIVERED, "delivered to the local mailbox", "2.0.0", host="local", notice=notice)

@@ -276,11 +276,11 @@ class Relayer:
 
     def _make_destination(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
         if next_hop.relay:
-            demand = policy_for(next_hop, Target(next_hop.relay, "", next_hop.port), snapshot)
+            demand = (policy_for(next_hop, Target(next_hop.relay, "", next_hop.port), snapshot), next_hop.requiretls)
             route = _Route(next_hop.relay, next_hop.port, "", demand)
             group = (next_hop.relay, next_hop.port)
         else:
-            route = _Route("", next_hop.port, next_hop.domain, None)
+            route = _Route("", next_hop.port, next_hop.domain, next_hop.requiretls)
             group = (next_hop.domain, 0)
         budget = self._budgets.get(group)
         if budget is None:

@@ -101,6 +101,11 @@ class ClientSession:
         """True if `begin` may be called."""
         return self._state is State.READY and not self._eof and not self._parser.pending
 
+    @property
+    def spent(self) -> bool:
+        """True if the server announced how many transactions it takes, and had them."""
+        return 0 < self.limits.messages <= self.transactions
+
     def data_to_send(self) -> bytes:
         """Everything queued since the last call, for one write."""
         out = self._out

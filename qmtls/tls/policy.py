@@ -2,13 +2,13 @@
 
 Order (docs/tls.md): pin file of the recipient's domain, pin file of the host, `tlspolicy` (the domain, its parents,
 then the route), `notlshosts` and `exhaustivelist`, then `tlsdefault`. Look-ups are in dictionaries only, so a
-name from DNS can never become a path.
+name from DNS can never become a path. A message may raise the demand (`raised`), never lower it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import Enum
 
@@ -127,6 +127,25 @@ def find_policy(rules: PolicyRules, domain: str, host: str, *, route: str = "") 
     if plain is not None:
         return plain
     return _with_names(rules.default, rules.default_match, host, next_hop)
+
+
+REQUIRETLS = "REQUIRETLS of the message"
+
+# The levels that say nothing about who the host is.
+_UNVERIFIED = frozenset({Level.NONE, Level.MAY, Level.ENCRYPT})
+
+
+def raised(policy: Policy, domain: str, host: str, *, route: str = "") -> Policy:
+    """`policy` for a message with REQUIRETLS: the host must be verified (RFC 8689 section 4.2.1).
+
+    A rule that verifies is kept as it is. Else the certificate must be that of the recipient's domain, as at level
+    `secure`: the name of an MX host is only what an unsigned DNS answer said.
+    """
+    if policy.level not in _UNVERIFIED or policy.broken or policy.skip:
+        return policy
+    demand = replace(policy, level=Level.SECURE, why=f"{REQUIRETLS} (over {policy.why or policy.origin})")
+    domain, host = canonical(domain), canonical(host)
+    return _with_names(demand, (), host, host if route else domain)
 
 
 def pinned_hosts(rules: PolicyRules, hosts: Sequence[str]) -> frozenset[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import quopri
 from dataclasses import replace
-from email import message_from_bytes, policy
+from email import message_from_bytes, message_from_string, policy
 from email.message import EmailMessage, Message
 
 import pytest
@@ -13,19 +14,20 @@ from hypothesis import strategies as st
 from qmtls.delivery.dsn import (
     DOUBLE_BOUNCE_SENDER,
     RETURN_LIMIT,
-    FailureReport,
+    Report,
     compose,
     double_bounce,
     is_double_bounce,
+    success,
     wire_reverse_path,
 )
-from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.delivery.outcome import Fate, Notice, Outcome
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 
 SENDER = Address("alice", "client.example")
-BOB = Address("bob", "x.example")
-EVE = Address("eve", "y.example")
+BOB = Recipient(Address("bob", "x.example"))
+EVE = Recipient(Address("eve", "y.example"))
 REFUSED = Outcome(
     Fate.FAILED,
     "mx.x.example (192.0.2.1) said at RCPT: 550 5.1.1 no such user",
@@ -36,17 +38,17 @@ REFUSED = Outcome(
 NO_TLS = Outcome(Fate.FAILED, "mx.y.example shows another key than control/y.example.pem pins", "4.7.5")
 CONTENT = b"Received: by us\r\nSubject: hello\r\n\r\nBody.\r\n.\r\nFrom here\r\n"
 
-REPORT = FailureReport(
+REPORT = Report(
     me="mail.here.example",
     bounce_from="MAILER-DAEMON",
     bounce_host="here.example",
     id="1700000000.abc",
     original_id="1699999999.xyz",
     now=1_700_000_000.0,
-    envelope=Envelope(SENDER, (Recipient(BOB), Recipient(EVE)), Arrival(1_699_999_999.0)),
+    envelope=Envelope(SENDER, (BOB, EVE), Arrival(1_699_999_999.0)),
     content=CONTENT,
     cut=False,
-    failures=((BOB, REFUSED), (EVE, NO_TLS)),
+    about=((BOB, REFUSED), (EVE, NO_TLS)),
 )
 
 
@@ -66,6 +68,20 @@ def messages_in(part: Message) -> list[Message]:
     payload = part.get_payload()
     assert isinstance(payload, list)
     return [inner for inner in payload if isinstance(inner, Message)]
+
+
+def raw_part(content: bytes, number: int) -> bytes:
+    """Decoded text of the first, second or third part. Python takes a message/global for a message, encoded or not."""
+    boundary = message_from_bytes(content).get_boundary()
+    assert boundary is not None
+    head, _, text = content.split(f"--{boundary}".encode())[number].partition(b"\r\n\r\n")
+    return quopri.decodestring(text) if b"quoted-printable" in head else text
+
+
+def groups_in(content: bytes) -> list[Message]:
+    """The groups of fields of the second part, whichever type it has."""
+    text = raw_part(content, 2).decode("utf-8").replace("\r\n", "\n")
+    return [message_from_string(group + "\n") for group in text.rstrip("\n").split("\n\n")]
 
 
 def test_who_gets_it_and_from_whom() -> None:
@@ -127,7 +143,7 @@ def test_a_small_message_comes_back_whole() -> None:
         replace(REPORT, envelope=replace(REPORT.envelope, requiretls=True)),
     ],
 )
-def test_a_large_or_guarded_message_comes_back_as_its_headers(report: FailureReport) -> None:
+def test_a_large_or_guarded_message_comes_back_as_its_headers(report: Report) -> None:
     _, content = compose(report)
     _, (_, _, returned) = read(content)
     assert returned.get_content_type() == "text/rfc822-headers"
@@ -168,23 +184,26 @@ def test_a_message_that_guesses_the_boundary_stays_inside() -> None:
 @given(st.text(), st.text(), st.text(), st.text(), st.binary(max_size=200))
 def test_no_word_adds_a_field_or_a_part(local: str, domain: str, reason: str, remote: str, body: bytes) -> None:
     evil = Address(local, domain)
+    about = Recipient(evil, (("ORCPT", f"rfc822;{local}"), ("NOTIFY", domain)))
     outcome = Outcome(Fate.FAILED, reason, "5.0.0", remote, "h (1)")
     message = b"Subject: x\r\n\r\n" + body.replace(b"\r", b"").replace(b"\n", b"\r\n")
     report = replace(
         REPORT,
-        failures=((evil, outcome), (evil, replace(outcome, remote="", host=""))),
-        envelope=replace(REPORT.envelope, reverse_path=evil),
+        about=((about, outcome), (about, replace(outcome, remote="", host=""))),
+        envelope=replace(REPORT.envelope, reverse_path=evil, parameters=(("ENVID", reason or "x"),)),
         content=message,
     )
     made = compose(report)[1]
     head, _, _ = made.partition(b"\r\n\r\n")
     names = [line.partition(b":")[0] for line in head.split(b"\r\n") if not line.startswith(b"\t")]
-    assert len(names) == len(set(names)) == (9 if not body.isascii() else 8)
+    wide = report.is_wide
+    assert len(names) == len(set(names)) == (9 if not body.isascii() and not wide else 8)
     parsed = message_from_bytes(made, policy=policy.compat32)
     parts = messages_in(parsed)
     assert len(parts) == 3
-    fields = 6 if remote else 5
-    assert [len(group.keys()) for group in messages_in(parts[1])] == [3, fields, 5]
+    groups = groups_in(made)
+    fields = 7 if remote else 6
+    assert [len(group.keys()) for group in groups] == [4, fields, 6]
 
 
 def test_a_report_is_never_answered_by_a_report() -> None:
@@ -209,3 +228,102 @@ def test_other_hosts_see_a_null_path() -> None:
     assert wire_reverse_path(DOUBLE_BOUNCE_SENDER) is None
     assert wire_reverse_path(None) is None
     assert wire_reverse_path(SENDER) is SENDER
+
+
+# ---------------------------------------------------------------- what the sender asked for (RFC 3461)
+
+
+def test_what_was_given_with_the_message_comes_back() -> None:
+    bob = Recipient(BOB.address, (("NOTIFY", "FAILURE"), ("ORCPT", "rfc822;Bob+2BCo+3D@there.example")))
+    envelope = replace(REPORT.envelope, parameters=(("RET", "FULL"), ("ENVID", "QQ+2B314159")))
+    _, (_, status, returned) = read(compose(replace(REPORT, envelope=envelope, about=((bob, REFUSED),)))[1])
+    about, group = messages_in(status)
+    assert about["Original-Envelope-Id"] == "QQ+314159"
+    assert group["Original-Recipient"] == "rfc822; Bob+Co=@there.example"
+    assert returned.get_content_type() == "message/rfc822"
+
+
+def test_headers_only_if_the_sender_wants_no_more() -> None:
+    envelope = replace(REPORT.envelope, parameters=(("RET", "HDRS"),))
+    _, (text, _, returned) = read(compose(replace(REPORT, envelope=envelope))[1])
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert "its text is not returned" in " ".join(text.get_content().split())
+
+
+@pytest.mark.parametrize("notice", Notice)
+def test_good_news(notice: Notice) -> None:
+    taken = Outcome(Fate.DELIVERED, "mx (1) accepted the message: 250 ok", "2.0.0", "250 ok", "mx (1)", notice=notice)
+    envelope, content = success(replace(REPORT, about=((BOB, taken),)))
+    message, (text, status, returned) = read(content)
+    assert (envelope.reverse_path, envelope.recipients[0].address) == (None, SENDER)
+    assert message["Subject"] == "delivery notice"
+    _, bob = messages_in(status)
+    assert (bob["Action"], bob["Status"], bob["Diagnostic-Code"]) == (notice.value, "2.0.0", "smtp; 250 ok")
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert b"Body." not in content
+    assert "could not" not in text.get_content()
+
+
+def test_good_news_of_a_mailbox_here() -> None:
+    here = Outcome(Fate.DELIVERED, "delivered to the local mailbox", "2.0.0", host="local", notice=Notice.DELIVERED)
+    _, (_, status, _) = read(success(replace(REPORT, about=((BOB, here),)))[1])
+    assert list(messages_in(status)[1].keys()) == ["Final-Recipient", "Action", "Status", "Last-Attempt-Date"]
+
+
+def test_nobody_is_told_of_a_report_that_arrived() -> None:
+    for reverse_path in (None, DOUBLE_BOUNCE_SENDER):
+        with pytest.raises(ValueError, match="report"):
+            success(replace(REPORT, envelope=replace(REPORT.envelope, reverse_path=reverse_path)))
+
+
+def test_a_report_about_guarded_mail_is_guarded() -> None:
+    """RFC 8689 section 5."""
+    envelope, _ = compose(replace(REPORT, envelope=replace(REPORT.envelope, requiretls=True)))
+    assert envelope.requiretls
+    assert not compose(REPORT)[0].requiretls
+
+
+# ---------------------------------------------------------------- beyond ASCII (RFC 6533)
+
+JÖRG = Recipient(Address("jörg", "bücher.example"), (("ORCPT", "utf-8;jörg@bücher.example"),))
+WIDE = replace(
+    REPORT,
+    envelope=replace(REPORT.envelope, smtputf8=True, body="8BITMIME"),
+    about=((JÖRG, replace(REFUSED, reason="mx said: jörg?")), (BOB, REFUSED)),
+    content="Subject: grüße\r\n\r\nwörter\r\n".encode(),
+)
+
+
+def test_a_report_about_an_international_message() -> None:
+    envelope, content = compose(WIDE)
+    assert content.isascii(), "nothing of it needs SMTPUTF8 or 8BITMIME on the way back"
+    assert (envelope.smtputf8, envelope.body) == (False, "7BIT")
+    message, (text, status, returned) = read(content)
+    assert message["Content-Transfer-Encoding"] is None
+    assert "<jörg@bücher.example>:" in text.get_content() and "mx said: jörg?" in text.get_content()
+    assert status.get_content_type() == "message/global-delivery-status"
+    _, jörg, bob = groups_in(content)
+    assert jörg["Final-Recipient"] == "utf-8; jörg@bücher.example"
+    assert jörg["Original-Recipient"] == "utf-8; jörg@bücher.example"
+    assert bob["Final-Recipient"] == "rfc822; bob@x.example"
+    assert returned.get_content_type() == "message/global"
+    assert raw_part(content, 3).rstrip() == WIDE.content.rstrip()
+
+
+def test_headers_beyond_ascii() -> None:
+    _, (_, _, returned) = read(compose(replace(WIDE, cut=True))[1])
+    assert returned.get_content_type() == "message/global-headers"
+    assert returned["Content-Transfer-Encoding"] == "quoted-printable"
+
+
+def test_a_sender_beyond_ascii_needs_smtputf8() -> None:
+    sender = Address("jörg", "bücher.example")
+    envelope, content = compose(replace(REPORT, envelope=replace(REPORT.envelope, reverse_path=sender)))
+    assert envelope.smtputf8 and envelope.body == "8BITMIME"
+    assert "\r\nTo: <jörg@bücher.example>\r\n".encode() in content
+
+
+def test_an_escaped_original_recipient_needs_nothing() -> None:
+    bob = Recipient(BOB.address, (("ORCPT", "utf-8;j\\x{F6}rg@x.example"),))
+    _, (_, status, _) = read(compose(replace(REPORT, about=((bob, REFUSED),)))[1])
+    assert messages_in(status)[1]["Original-Recipient"] == "utf-8; j\\x{F6}rg@x.example"

@@ -152,7 +152,7 @@ def broken(problem: Exception) -> Any:
 def test_a_message_removed_before_it_is_filed(
     office: Office, host: Host, sender: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qmtls.service.filing._original", broken(NotInSpool("gone")))
+    monkeypatch.setattr("qmtls.service.reporting._original", broken(NotInSpool("gone")))
     office.post("bad@a.example", "slow@a.example")
     office.run()
     assert not sender.mail
@@ -172,7 +172,7 @@ def test_a_report_that_cannot_be_made_leaves_the_recipient_waiting(
     """A fault of ours; but who got it does not get it again."""
     id = office.post("bad@a.example", "good@a.example")
     with monkeypatch.context() as patch:
-        patch.setattr("qmtls.service.filing._original", broken(problem))
+        patch.setattr("qmtls.service.reporting._original", broken(problem))
         office.run()
     assert failures
     failures.clear()

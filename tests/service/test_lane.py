@@ -296,7 +296,7 @@ def test_a_fault_of_ours_in_a_lane(office: Office, monkeypatch: pytest.MonkeyPat
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr("qmtls.service.lane.judge_result", broken)
+        patch.setattr("qmtls.service.sending.judge_result", broken)
         id = office.post("x@a.example")
         office.run()
     assert failures

@@ -285,17 +285,17 @@ def test_a_recipient_without_an_outcome_is_not_taken_for_delivered(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever fault of ours it was."""
-    from qmtls.service.lane import Lane
+    from qmtls.service.sending import Sending
 
     office.host("mx.a.example")
-    real = Lane._send
+    real = Sending.put_to
 
-    async def forgetful(self: Lane, *args: Any, **kwargs: Any) -> Any:
+    async def forgetful(self: Sending, *args: Any, **kwargs: Any) -> Any:
         rest = await real(self, *args, **kwargs)
-        args[3].pop(1)
+        self.outcomes.pop(1)
         return rest
 
-    monkeypatch.setattr(Lane, "_send", forgetful)
+    monkeypatch.setattr(Sending, "put_to", forgetful)
     id = office.post("x@a.example", "y@a.example")
     office.run()
     (entry,) = office.history(id)

@@ -6,14 +6,16 @@ check fail; WARNING is worth a look; NOTE is only told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from math import inf
 
 from cryptography import x509
 
 from qmtls.control.settings import ControlError, Credential, Problem, Settings
+from qmtls.tls.crls import signed_by
 from qmtls.tls.names import shown_dn, shown_names
 from qmtls.tls.pin import is_ca, key_pin_text
 from qmtls.tls.policy import Origin, PinFile, PolicyLine
@@ -47,6 +49,8 @@ def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
     found = [_of_problem(FindingLevel.WARNING, warning) for warning in compiled.warnings]
     found += _server(compiled, time)
     found += _client_trust(compiled, time)
+    found += _client_rules(compiled, time)
+    found += _client_rules(compiled, time)
     for name in sorted(compiled.tls.pins):
         found += _pin(compiled.tls.pins[name], time)
     for line in sorted(compiled.tls.lines.values(), key=lambda line: line.policy.origin.line):
@@ -70,7 +74,8 @@ def _server(settings: Settings, now: datetime) -> Iterator[Finding]:
         yield Finding(
             FindingLevel.NOTE, origin, "does not exist: STARTTLS is not offered, no certificate can open the relay"
         )
-    for credential in (settings.server_credential, settings.client_credential):
+    named = settings.named_credentials.values()
+    for credential in (settings.server_credential, *named, settings.client_credential):
         if credential is not None:
             yield _credential(credential)
             yield from _expiry(credential.origin, credential.chain, now)
@@ -89,22 +94,59 @@ def _client_trust(settings: Settings, now: datetime) -> Iterator[Finding]:
     if trust is None:
         return
     yield from _expiry(Origin("control/clientca.pem"), trust.authorities, now)
+    if trust.crls is None:
+        return
     origin = Origin("control/clientcrl.pem")
-    for crl in trust.crls or ():
-        end = crl.next_update_utc
-        if end is not None and end <= now:
-            text = (
-                f"the revocation list of {shown_dn(crl.issuer)} ended {end:%Y-%m-%d}: its clients get nothing; renew it"
-            )
-            yield Finding(FindingLevel.ERROR, origin, text)
-        elif end is not None and end <= now + AHEAD:
-            text = f"the revocation list of {shown_dn(crl.issuer)} ends {end:%Y-%m-%d}; renew it before"
-            yield Finding(FindingLevel.WARNING, origin, text)
-    listed = {crl.issuer for crl in trust.crls or ()}
-    for authority in trust.authorities if trust.crls is not None else ():
-        if is_ca(authority) and authority.subject not in listed:
+    rest = list(trust.crls)
+    for authority in filter(is_ca, trust.authorities):
+        own = [crl for crl in trust.crls if signed_by(crl, authority)]
+        rest = [crl for crl in rest if not signed_by(crl, authority)]
+        if own:
+            yield from _list_expiry(origin, own, now)
+        else:
             text = f"has no revocation list of {shown_dn(authority.subject)}: its clients get nothing; add the list"
             yield Finding(FindingLevel.ERROR, origin, text)
+    for crl in rest:  # of CAs that stand between those and the clients
+        yield from _list_expiry(origin, [crl], now)
+
+
+def _list_expiry(origin: Origin, lists: Sequence[x509.CertificateRevocationList], now: datetime) -> Iterator[Finding]:
+    """All of one CA: as long as one of them is current its clients are let in."""
+    name = shown_dn(lists[0].issuer)
+    begun = [crl for crl in lists if crl.last_update_utc <= now]
+    if not begun:
+        first = min(crl.last_update_utc for crl in lists)
+        text = (
+            f"the revocation list of {name} begins {first:%Y-%m-%d %H:%M} UTC: its clients get nothing; set the clock"
+        )
+        yield Finding(FindingLevel.ERROR, origin, text)
+        return
+    ends = [crl.next_update_utc for crl in begun if crl.next_update_utc is not None]
+    if len(ends) < len(begun):
+        return  # one has no end
+    end = max(ends)
+    mend = "`qmtls cert revoke` renews that of the local CA"
+    if end <= now:
+        text = f"the revocation list of {name} ended {end:%Y-%m-%d}: its clients get nothing; renew it ({mend})"
+        yield Finding(FindingLevel.ERROR, origin, text)
+    elif end <= now + AHEAD:
+        text = f"the revocation list of {name} ends {end:%Y-%m-%d}; renew it before ({mend})"
+        yield Finding(FindingLevel.WARNING, origin, text)
+
+
+def _client_rules(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Lines of `tlsclients` and `users` whose time is over, or soon will be."""
+    for rule in (*settings.access.clients.rules, *(user.rule for user in settings.users.values())):
+        if rule.scope.until == inf:
+            continue
+        end = datetime.fromtimestamp(rule.scope.until, UTC)
+        last = f"until={end - timedelta(seconds=1):%Y-%m-%d}"
+        if end <= now:
+            text = f"{last} of {rule.name} has passed: it lets nobody in; remove the line, or set a new date"
+            yield Finding(FindingLevel.WARNING, rule.origin, text)
+        elif end <= now + AHEAD:
+            text = f"{last} of {rule.name} is near; set a new date if it is to go on"
+            yield Finding(FindingLevel.WARNING, rule.origin, text)
 
 
 def _pin(pin: PinFile, now: datetime) -> Iterator[Finding]:

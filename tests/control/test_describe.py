@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from qmtls.control.compile import compile_control
 from qmtls.control.describe import FindingLevel, describe
@@ -100,6 +101,63 @@ def test_a_ca_without_a_list_is_an_error_once_there_are_lists(tmp_path: Path) ->
     assert found.startswith("error: control/clientcrl.pem: has no revocation list of CN=other")
 
 
+def test_a_list_of_another_ca_with_that_name_is_not_its_own(tmp_path: Path) -> None:
+    twin = certificate("ca", ca=True, key_name="twin")
+    found = findings(tmp_path, {"clientca.pem": pem(CA, twin), "clientcrl.pem": pem(crl("ca", NOW + YEAR))})
+    assert [text.partition(": its")[0] for text in found] == [
+        "error: control/clientcrl.pem: has no revocation list of CN=ca"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ends", "level"),
+    [
+        ((-DAY, YEAR), ""),
+        ((YEAR, -DAY), ""),
+        ((-DAY, DAY), "warning"),
+        ((-DAY, -2 * DAY), "error"),
+        ((2 * YEAR,), "error"),
+    ],
+)
+def test_one_current_list_of_a_ca_is_enough(tmp_path: Path, ends: tuple[timedelta, ...], level: str) -> None:
+    """A list begins a year before its end: the last one begins in a year."""
+    lists = pem(*(crl("ca", NOW + end) for end in ends))
+    found = findings(tmp_path, {"clientca.pem": pem(CA), "clientcrl.pem": lists})
+    assert [text.split(": ")[0] for text in found] == ([level] if level else [])
+
+
+def test_lists_of_cas_between_are_watched_too(tmp_path: Path) -> None:
+    lists = pem(crl("ca", NOW + YEAR), crl("between", NOW + 13 * DAY))
+    (found,) = findings(tmp_path, {"clientca.pem": pem(CA), "clientcrl.pem": lists})
+    assert found.startswith(
+        "warning: control/clientcrl.pem: the revocation list of CN=between ends 2026-06-14; renew it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("until", "words"),
+    [
+        ("2026-05-31", "until=2026-05-31 of joe@a.test has passed: it lets nobody in"),
+        ("2026-06-01", "until=2026-06-01 of joe@a.test is near"),
+        ("2026-06-14", "until=2026-06-14 of joe@a.test is near"),
+        ("2026-06-15", ""),
+    ],
+)
+def test_dates_of_clients_are_watched(tmp_path: Path, until: str, words: str) -> None:
+    found = findings(tmp_path, {"clientca.pem": pem(CA), "tlsclients": f"ann@a.test\njoe@a.test until={until}\n"})
+    assert len(found) == bool(words)
+    assert all(text.startswith(f"warning: control/tlsclients:2: {words}") for text in found)
+
+
+def test_certificates_for_names_are_watched(tmp_path: Path) -> None:
+    ours = certificate("ours", sans=[x509.DNSName("a.test")], until=NOW + DAY, key_name="host")
+    found = findings(tmp_path, {"servercerts/a.test.pem": key_pem("host") + pem(ours)})
+    assert [text.split(": ")[:2] for text in found] == [
+        ["warning", "control/servercerts/a.test.pem"],
+        ["note", "control/servercerts/a.test.pem"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("until", "words"),
     [
@@ -114,6 +172,23 @@ def test_dates_of_policy_lines_are_watched(tmp_path: Path, until: str, words: st
     found = findings(tmp_path, {"tlspolicy": line})
     assert len(found) == bool(words)
     assert all(words in text and text.startswith("warning: control/tlspolicy:1: ") for text in found)
+
+
+@pytest.mark.parametrize(
+    ("until", "words"),
+    [
+        ("2026-05-31", ["until=2026-05-31 has passed: gate is permitted nothing by this line"]),
+        ("2026-06-01", ["until=2026-06-01 is near: gate is permitted nothing by this line after it"]),
+        ("2026-06-14", ["until=2026-06-14 is near"]),
+        ("2026-06-20", []),
+    ],
+)
+def test_dates_of_client_rules_are_watched(tmp_path: Path, until: str, words: list[str]) -> None:
+    rule = f"{key_pin_text(LEAF)} until={until} label=gate\n"
+    found = findings(tmp_path, {"tlsclients": f"# gates\n{rule}{key_pin_text(BACKUP)}\n"})
+    assert len(found) == len(words)
+    for text, word in zip(found, words, strict=True):
+        assert text.startswith(f"warning: control/tlsclients:2: {word}")
 
 
 def test_errors_come_first(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ FILES = [
     *("databytes", "timeoutsmtpd", "smtproutes", "relaynetworks", "tlsclients", "servercert.pem", "clientcert.pem"),
     *("clientca.pem", "clientcrl.pem", "mx.example.pem", "tlshosts/mx.example.pem", "notlshosts/a", "dnsserver"),
     *("tlsserverciphers", "listen", "tlspolicy", "tlsdefault", "bouncefrom", "virtualdomains"),
+    *("aliases", "percenthack", "envnoathost"),
 ]
 WORDS = st.sampled_from(
     [

@@ -50,7 +50,6 @@ def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
     found += _server(compiled, time)
     found += _client_trust(compiled, time)
     found += _client_rules(compiled, time)
-    found += _client_rules(compiled, time)
     for name in sorted(compiled.tls.pins):
         found += _pin(compiled.tls.pins[name], time)
     for line in sorted(compiled.tls.lines.values(), key=lambda line: line.policy.origin.line):
@@ -141,12 +140,12 @@ def _client_rules(settings: Settings, now: datetime) -> Iterator[Finding]:
             continue
         end = datetime.fromtimestamp(rule.scope.until, UTC)
         last = f"until={end - timedelta(seconds=1):%Y-%m-%d}"
+        what = f"{rule.name} is permitted nothing by this line"
         if end <= now:
-            text = f"{last} of {rule.name} has passed: it lets nobody in; remove the line, or set a new date"
+            text = f"{last} has passed: {what}; remove it, or set a new date"
             yield Finding(FindingLevel.WARNING, rule.origin, text)
         elif end <= now + AHEAD:
-            text = f"{last} of {rule.name} is near; set a new date if it is to go on"
-            yield Finding(FindingLevel.WARNING, rule.origin, text)
+            yield Finding(FindingLevel.WARNING, rule.origin, f"{last} is near: {what} after it; set a new date")
 
 
 def _pin(pin: PinFile, now: datetime) -> Iterator[Finding]:

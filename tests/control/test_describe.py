@@ -134,21 +134,6 @@ def test_lists_of_cas_between_are_watched_too(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("until", "words"),
-    [
-        ("2026-05-31", "until=2026-05-31 of joe@a.test has passed: it lets nobody in"),
-        ("2026-06-01", "until=2026-06-01 of joe@a.test is near"),
-        ("2026-06-14", "until=2026-06-14 of joe@a.test is near"),
-        ("2026-06-15", ""),
-    ],
-)
-def test_dates_of_clients_are_watched(tmp_path: Path, until: str, words: str) -> None:
-    found = findings(tmp_path, {"clientca.pem": pem(CA), "tlsclients": f"ann@a.test\njoe@a.test until={until}\n"})
-    assert len(found) == bool(words)
-    assert all(text.startswith(f"warning: control/tlsclients:2: {words}") for text in found)
-
-
 def test_certificates_for_names_are_watched(tmp_path: Path) -> None:
     ours = certificate("ours", sans=[x509.DNSName("a.test")], until=NOW + DAY, key_name="host")
     found = findings(tmp_path, {"servercerts/a.test.pem": key_pem("host") + pem(ours)})
@@ -172,23 +157,6 @@ def test_dates_of_policy_lines_are_watched(tmp_path: Path, until: str, words: st
     found = findings(tmp_path, {"tlspolicy": line})
     assert len(found) == bool(words)
     assert all(words in text and text.startswith("warning: control/tlspolicy:1: ") for text in found)
-
-
-@pytest.mark.parametrize(
-    ("until", "words"),
-    [
-        ("2026-05-31", ["until=2026-05-31 has passed: gate is permitted nothing by this line"]),
-        ("2026-06-01", ["until=2026-06-01 is near: gate is permitted nothing by this line after it"]),
-        ("2026-06-14", ["until=2026-06-14 is near"]),
-        ("2026-06-20", []),
-    ],
-)
-def test_dates_of_client_rules_are_watched(tmp_path: Path, until: str, words: list[str]) -> None:
-    rule = f"{key_pin_text(LEAF)} until={until} label=gate\n"
-    found = findings(tmp_path, {"tlsclients": f"# gates\n{rule}{key_pin_text(BACKUP)}\n"})
-    assert len(found) == len(words)
-    for text, word in zip(found, words, strict=True):
-        assert text.startswith(f"warning: control/tlsclients:2: {word}")
 
 
 def test_errors_come_first(tmp_path: Path) -> None:

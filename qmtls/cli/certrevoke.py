@@ -17,12 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from qmtls.cli.authority import Authority, RequestError
-from qmtls.cli.crl import CRL_DAYS, MAX_SERIAL_BITS, REASONS, Revocation, crl_number, next_list, own_list, signed_by
+from qmtls.cli.crl import CRL_DAYS, MAX_SERIAL_BITS, REASONS, Revocation, next_list, own_list
 from qmtls.cli.home import Home
 from qmtls.cli.output import DONE, CommandError, clean
 from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands
 from qmtls.cli.pem import alone_in, certificates_in, crls_in, issued_by, public_octets, read, read_authority, replace
+from qmtls.tls.crls import crl_number, signed_by
 from qmtls.tls.names import shown_dn
 from qmtls.tls.pin import is_ca
 

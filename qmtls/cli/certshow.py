@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from qmtls.cli.certnames import Named, client_lines, names_in, policy_lines
-from qmtls.cli.crl import crl_number
 from qmtls.cli.output import DONE, FINDINGS, CommandError, Row, clean, emit
 from qmtls.cli.pem import certificates_in, crls_in, issued_by, key_pin, keys_in, public_octets, read, requests_in
+from qmtls.tls.crls import crl_number
 from qmtls.tls.names import shown_dn
 from qmtls.tls.pin import certificate_digest, is_ca, key_pin_text
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from qmtls.cli.authority import Authority, RequestError, digest_for, issuer_identifier
+from qmtls.tls.crls import crl_number, signed_by
 
 CRL_DAYS = 365
 MAX_SERIAL_BITS = 160  # RFC 5280 section 4.1.2.2: 20 octets
@@ -35,28 +35,12 @@ class Revocation:
     reason: str = ""
 
 
-def signed_by(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
-    """True if the list is this CA's: its name and its key. CAs of one name are not the same."""
-    try:
-        return crl.issuer == authority.subject and crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-
-
 def own_list(
     authority: Authority, lists: Sequence[x509.CertificateRevocationList]
 ) -> x509.CertificateRevocationList | None:
     """The newest of the CA's lists, the one to go on from."""
     own = [one for one in lists if signed_by(one, authority.certificate)]
     return max(own, key=lambda one: (crl_number(one), one.last_update_utc), default=None)
-
-
-def crl_number(crl: x509.CertificateRevocationList) -> int:
-    """0 if it has none."""
-    try:
-        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except (x509.ExtensionNotFound, ValueError):
-        return 0
 
 
 def next_list(

@@ -11,8 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from qmtls.cli.authority import Authority, make_ca, make_request, new_key, sign
-from qmtls.cli.crl import Revocation, crl_number, next_list, own_list, signed_by
+from qmtls.cli.crl import Revocation, next_list, own_list
 from qmtls.cli.pem import bundle, certificates_in, crls_in, read_authority, write_authority
+from qmtls.tls.crls import crl_number, signed_by
 from tests.cli.conftest import Cli
 from tests.tls.pki import NOW, YEAR, certificate, crl, key, pem
 

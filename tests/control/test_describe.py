@@ -135,12 +135,15 @@ def test_lists_of_cas_between_are_watched_too(tmp_path: Path) -> None:
 
 
 def test_certificates_for_names_are_watched(tmp_path: Path) -> None:
-    ours = certificate("ours", sans=[x509.DNSName("a.test")], until=NOW + DAY, key_name="host")
-    found = findings(tmp_path, {"servercerts/a.test.pem": key_pem("host") + pem(ours)})
-    assert [text.split(": ")[:2] for text in found] == [
-        ["warning", "control/servercerts/a.test.pem"],
-        ["note", "control/servercerts/a.test.pem"],
-    ]
+    ours, good = (
+        certificate("ours", sans=[x509.DNSName("a.test")], until=NOW + n * DAY, key_name="host") for n in (1, 99)
+    )
+    files = {
+        f"{name}.pem": key_pem("host") + pem(one) for name, one in (("servercert", good), ("servercerts/a.test", ours))
+    }
+    found = [text.split(": ")[:2] for text in findings(tmp_path, files)]
+    assert ["warning", "control/servercerts/a.test.pem"] in found
+    assert ["note", "control/servercerts/a.test.pem"] in found
 
 
 @pytest.mark.parametrize(

@@ -230,8 +230,16 @@ def test_the_connections_of_a_killed_process_end(tmp_path: Path, bench: Bench) -
         assert second('buckets.enter(b"a", 3)') == "True"
         assert bench.buckets.enter(b"a", 3)
         second.end()
-    with children(tmp_path) as (third,):  # it has the number of one of them
+    with children(tmp_path) as (third,):
         assert third('[buckets.enter(b"a", 3) for _ in range(3)]') == "[True, True, False]"
+
+
+def test_a_new_process_is_not_taken_for_the_dead_one_whose_number_it_has(tmp_path: Path, bench: Bench) -> None:
+    with children(tmp_path) as (first,):
+        assert first('[buckets.enter(b"a", 3) for _ in range(3)]') == "[True, True, True]"
+    with children(tmp_path) as (second,):
+        second('buckets.take(b"x", day)')
+        assert bench.buckets.enter(b"a", 3)
 
 
 def test_rates_survive_a_kill_at_any_moment(tmp_path: Path, bench: Bench) -> None:

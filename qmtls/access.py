@@ -151,8 +151,9 @@ def decide_recipient(
     if sender is not None and rules.bad_mail_from and _is_bad_sender(rules, sender):
         return BAD_SENDER
     meant = _stored_path(rules, peer, path) or path
+    ours = not path.domain or _is_listed(rules.rcpt_hosts, meant.host)
     by, rule = "", None
-    if peer.submission or not (not path.domain or _is_listed(rules.rcpt_hosts, meant.host)):
+    if peer.submission or not ours:
         if not peer.submission:
             by = _relay_network(rules, peer.address)
         if not by:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmtls.delivery.mx import MailLoop, NullMx, cut_at_self, is_host_name, order_mx
+from qmtls.delivery.mx import (
+    MAX_ADDRESSES,
+    MAX_ADDRESSES_OF_HOST,
+    MailLoop,
+    NullMx,
+    cut_at_self,
+    is_host_name,
+    limit_addresses,
+    order_mx,
+)
 
 OWN = frozenset({"192.0.2.9", "2001:db8::9"})
 
@@ -126,3 +135,13 @@ def test_the_domain_itself_is_ourselves() -> None:
 def test_a_better_host_without_an_address_just_now_is_doubt_and_no_loop() -> None:
     assert cut_at_self((US, C), OWN, "d.example", RECORDS) == ()
     assert cut_at_self((("a.example", ()), US, C), OWN, "d.example", RECORDS) == ()
+
+
+def test_so_many_addresses_and_no_more() -> None:
+    """A host with many leaves the others their turn."""
+    assert limit_addresses([("a", ["1", "2"]), ("b", []), ("c", ["3"])]) == [("a", "1"), ("a", "2"), ("c", "3")]
+    many = [("a", [str(n) for n in range(100)]), *((f"h{n}", ["1"]) for n in range(100))]
+    limited = limit_addresses(many)
+    assert len(limited) == MAX_ADDRESSES
+    assert [name for name, _ in limited].count("a") == MAX_ADDRESSES_OF_HOST
+    assert limited[MAX_ADDRESSES_OF_HOST] == ("h0", "1")

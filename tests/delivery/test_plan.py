@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,16 @@ def test_only_the_pending_are_tried() -> None:
 def test_domains_behind_one_relay_stay_apart_because_pins_go_by_domain() -> None:
     smart = Routing(routes={"": Route("smart.example", 25, HERE)})
     assert [job.next_hop.domain for job in jobs(envelope("a.test", "b.test"), (0, 1), smart)] == ["a.test", "b.test"]
+
+
+def test_guarded_mail_has_next_hops_of_its_own() -> None:
+    """REQUIRETLS is a demand, and connections are shared under one demand only. Our own mailboxes meet it."""
+    message = replace(envelope("a.test", "a.example", "here.example"), requiretls=True)
+    assert [job.next_hop for job in jobs(message, range(3), ROUTES)] == [
+        NextHop("a.test", requiretls=True),
+        NextHop("a.example", "relay.example", 2525, requiretls=True),
+        NextHop("here.example", local=True),
+    ]
 
 
 @given(st.lists(st.sampled_from(["a.test", "b.test", "here.example", "c.a.example"]), max_size=350))

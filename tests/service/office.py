@@ -34,6 +34,13 @@ def address(text: str) -> Address:
     return Address(local, domain)
 
 
+def recipient(text: str) -> Recipient:
+    """`x@a.example`, and parameters behind it: `x@a.example/NOTIFY=NEVER`."""
+    path, *words = text.split("/")
+    parameters = [word.partition("=") for word in words]
+    return Recipient(address(path), tuple((key, value) for key, _, value in parameters))
+
+
 class Office:
     """`post` a message; `run` and `pass_time` (of `reactor`) let it go."""
 
@@ -111,7 +118,7 @@ class Office:
         spool = spool or self.spool
         envelope = Envelope(
             reverse_path=address(sender) if sender else None,
-            recipients=tuple(Recipient(address(r)) for r in recipients),
+            recipients=tuple(recipient(r) for r in recipients),
             arrival=Arrival(self.now(), "192.0.2.200"),
             **more,
         )

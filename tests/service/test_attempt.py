@@ -62,6 +62,15 @@ def test_eight_bit_content_is_seen(spool: MemorySpool) -> None:
     assert not Attempt(spool, ID, ENVELOPE, tried=False, remembered=b"caf\xc3\xa9").is_ascii()
 
 
+def test_what_is_known_without_the_disk(spool: MemorySpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Attempt(spool, ID, ENVELOPE, tried=False, remembered=b"x").known_ascii() is True
+    assert Attempt(spool, ID, ENVELOPE, tried=False, remembered=b"\xfc").known_ascii() is False
+    attempt = Attempt(spool, ID, ENVELOPE, tried=False)
+    assert attempt.known_ascii() is None
+    attempt.load()
+    assert attempt.known_ascii() is True
+
+
 def test_one_outcome_for_all(spool: MemorySpool) -> None:
     got: list[dict[int, Outcome]] = []
     attempt = Attempt(spool, ID, ENVELOPE, tried=False)

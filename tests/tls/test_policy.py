@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from qmtls.tls.pin import PinSet, read_pin_file
-from qmtls.tls.policy import Level, Origin, PinFile, Policy, PolicyLine, PolicyRules, find_policy, pinned_hosts
+from qmtls.tls.policy import (
+    Level,
+    Origin,
+    PinFile,
+    Policy,
+    PolicyLine,
+    PolicyRules,
+    find_policy,
+    pinned_hosts,
+    raised,
+)
 from tests.tls.pki import certificate, host, pem
 
 LEAF, CA = read_pin_file(pem(host("mx.example"))), read_pin_file(pem(certificate("ca", ca=True)))
@@ -119,3 +129,26 @@ def test_where_one_host_is_pinned_the_pinned_ones_are_known() -> None:
     assert pinned_hosts(RULES, ["a.example", "mx.host.example"]) == {"mx.host.example"}
     assert pinned_hosts(RULES, ["a.example", "MX.Host.Example."]) == {"MX.Host.Example."}
     assert pinned_hosts(RULES, ["a.example"]) == frozenset()
+
+
+@pytest.mark.parametrize("level", [Level.NONE, Level.MAY, Level.ENCRYPT])
+@pytest.mark.parametrize(
+    ("route", "names"),
+    [("", ("d.example", ".d.example")), ("[mx.h.example]:25", ("mx.h.example", ".mx.h.example"))],
+)
+def test_a_message_may_raise_the_demand(level: Level, route: str, names: tuple[str, ...]) -> None:
+    """REQUIRETLS wants to know who the host is; which relay we chose we know ourselves."""
+    policy = raised(Policy(level, Origin("f", 3), min_version="TLSv1.3"), "D.example", "MX.h.example", route=route)
+    assert (policy.level, policy.names, policy.min_version) == (Level.SECURE, names, "TLSv1.3")
+    assert "REQUIRETLS" in policy.why and "f:3" in policy.why
+
+
+@pytest.mark.parametrize("level", [Level.VERIFY, Level.SECURE, Level.PIN])
+def test_a_demand_that_knows_the_host_is_high_enough(level: Level) -> None:
+    policy = Policy(level, Origin("f"), names=("mx.h.example",))
+    assert raised(policy, "d.example", "mx.h.example") is policy
+
+
+def test_a_broken_rule_stays_broken() -> None:
+    policy = Policy(Level.MAY, Origin("f"), broken="cannot be used")
+    assert raised(policy, "d.example", "mx.h.example") is policy

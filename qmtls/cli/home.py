@@ -30,9 +30,13 @@ class Home:
         return self.root / "mail"
 
     @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
     def authority(self) -> Path:
         """The local CA that `qmtls init` makes."""
-        return self.root / "state" / "ca"
+        return self.state / "ca"
 
     def me(self) -> str:
         """The name of this host, from `control/me`; CommandError if there is none.

@@ -23,11 +23,11 @@ class Parser(argparse.ArgumentParser):
 
 
 class Commands:
-    """The commands below one parser."""
+    """The commands below one parser. Not `required`: the parser does something without one, too."""
 
-    def __init__(self, parser: Parser, title: str = "commands") -> None:
+    def __init__(self, parser: Parser, title: str = "commands", *, required: bool = True) -> None:
         parser.set_defaults(parser=parser)
-        self._below = parser.add_subparsers(title=title, metavar="COMMAND", required=True, parser_class=Parser)
+        self._below = parser.add_subparsers(title=title, metavar="COMMAND", required=required, parser_class=Parser)
 
     def add(self, name: str, summary: str, *, run: Run | None = None, about: str = "", examples: str = "") -> Parser:
         """A command: `summary` for the list of commands, `about` and `examples` for its own --help.

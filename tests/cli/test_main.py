@@ -30,7 +30,7 @@ ALL = sorted(commands(build_parser()))
 
 def test_the_commands() -> None:
     assert [" ".join(words) for words in ALL] == [
-        *("cert issue", "cert request", "cert revoke", "cert show", "check", "init"),
+        *("cert issue", "cert request", "cert revoke", "cert show", "check", "clients revoke", "init"),
         *("mailbox add", "mailbox list", "mailbox remove"),
         *("queue list", "queue remove", "queue retry", "queue show", "send", "sendmail"),
         *("user add", "user list", "user remove"),

@@ -138,7 +138,7 @@ def test_certificates_for_names_are_watched(tmp_path: Path) -> None:
     ours, good = (
         certificate("ours", sans=[x509.DNSName("a.test")], until=NOW + n * DAY, key_name="host") for n in (1, 99)
     )
-    files = {
+    files: dict[str, str | bytes] = {
         f"{name}.pem": key_pem("host") + pem(one) for name, one in (("servercert", good), ("servercerts/a.test", ours))
     }
     found = [text.split(": ")[:2] for text in findings(tmp_path, files)]

@@ -52,10 +52,10 @@ class Guest:
         "_facts",
         "_house",
         "_judged_at",
+        "_login",
         "_relay_by",
         "_shown",
         "_stored_as",
-        "_user",
         "_visit",
         "peer",
         "size_limit",
@@ -75,7 +75,7 @@ class Guest:
         )
         self._facts: TlsFacts | None = None
         self._judged_at = 0.0
-        self._user = ""  # who gave a password
+        self._login: tuple[str, str] | None = None  # user and hash, once a password was right
         self._shown: ShownClient | None = None  # made when the first message is accepted
         self._relay_by = ""  # what opened the relay for this transaction
         self._stored_as: dict[Address, tuple[Address, ...]] = {}  # recipients that are stored under other addresses
@@ -85,6 +85,10 @@ class Guest:
     def leave(self) -> None:
         """The connection is over."""
         self._visit.leave()
+
+    def commands(self, number: int) -> Reply | None:
+        """That many commands were answered; the last words if it is too many for its address."""
+        return self._visit.commands(number)
 
     # ------------------------------------------------------------ who it is
 
@@ -102,9 +106,9 @@ class Guest:
         self._judged_at = house.now()
         trusted = settings.client_trust is not None
         match = match_client(settings.access.clients, facts, trusted=trusted, now=self._judged_at)
-        if self._user:
-            user = settings.users.get(self._user)
-            if user is not None:
+        if self._login is not None:
+            user = settings.users.get(self._login[0])
+            if user is not None and user.hash == self._login[1]:  # nor has the password changed
                 match = replace(match, rules=(user.rule, *match.rules))
         self.peer = replace(self.peer, match=match)
 
@@ -151,7 +155,7 @@ class Guest:
             return LOGIN_FAILED
         if rule.kind == USER:
             self._visit.logged_in()
-            self._user = rule.value
+            self._login = rule.value, self.snapshot.settings.users[rule.value].hash
             match = self.peer.match or ClientMatch()
             self.peer = replace(self.peer, match=replace(match, rules=(rule, *match.rules)))
         return LOGIN_OK

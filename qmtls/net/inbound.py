@@ -70,6 +70,7 @@ class InboundProtocol(Protocol):
         self._tls: TlsPipe | None = None
         self._patience = Patience(house.clock, self._time_is_up)
         self._timeout = self.guest.snapshot.settings.timeout_smtpd
+        self._counts = visit.limits.commands is not None
         self._pumping = False
         self._clogged = False  # the client does not read our replies
         self._leaving = False  # the service ends
@@ -152,6 +153,8 @@ class InboundProtocol(Protocol):
         if self._over:
             return
         self._send()
+        if self._over:
+            return
         if self.storing.stalled or self._clogged or self.session.buffered > MAX_BUFFERED:
             self._pause_reading()
         elif not self._reading:
@@ -159,6 +162,13 @@ class InboundProtocol(Protocol):
             self._transport.resumeProducing()
 
     def _send(self) -> None:
+        if self._counts and self.session.out:
+            too_many = self.guest.commands(len(self.session.out))  # a reply for each
+            if too_many is not None:
+                self._counts = False
+                self.session.abort(too_many)
+                self._close()
+                return
         data = self.session.data_to_send()
         if data:
             self._write(data)

@@ -6,11 +6,12 @@ Small content is also remembered, so that the relayer need not read back what it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qmtls.access import Peer
 from qmtls.ledger.clients import ClientSeen, ShownClient
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
+from qmtls.smtp.header import HeaderScan
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server import ServerSession
 from qmtls.smtp.trace import received_field
@@ -34,25 +35,44 @@ class Came:
 
 
 class Reception:
-    """A message being received; `trouble` is the reply if the disk failed before its end."""
+    """A message being received; `trouble` is the reply if the disk failed before its end.
 
-    __slots__ = ("_came", "_pieces", "envelope", "id", "incoming", "size", "spool", "trouble")
+    The spool is opened when the header section has passed, because the envelope says what stands in it (RFC 8689).
+    Until then its octets are held here, and no more of them than `HeaderScan` looks at.
+    """
 
-    def __init__(self, spool: Spool, incoming: Incoming, envelope: Envelope, came: Came) -> None:
+    __slots__ = (
+        "_came",
+        "_held",
+        "_pieces",
+        "_scan",
+        "_trace",
+        "envelope",
+        "id",
+        "incoming",
+        "size",
+        "spool",
+        "trouble",
+    )
+
+    def __init__(self, spool: Spool, id: str, envelope: Envelope, trace: bytes, came: Came) -> None:
         self.spool = spool
-        self.incoming = incoming
+        self.id = id
         self.envelope = envelope
-        self.id = incoming.id
+        self.incoming: Incoming | None = None
         self.size = 0
         self.trouble: Reply | None = None
         self._came = came
+        self._trace = trace
+        self._scan = HeaderScan()
+        self._held: list[bytes] = []
         self._pieces: list[bytes] | None = []
 
     @classmethod
     def begin(
         cls, spool: Spool, id: str, session: ServerSession, recipients: tuple[Recipient, ...], came: Came
     ) -> Reception:
-        """Opens the spool for the session's transaction and writes the Received field."""
+        """For the session's transaction, whose content now comes."""
         transaction = session.transaction
         assert transaction is not None
         peer, relay_by = came.peer, came.relay_by
@@ -73,26 +93,43 @@ class Reception:
             requiretls=transaction.requiretls,
             parameters=transaction.parameters,
         )
-        self = cls(spool, spool.begin(id, envelope), envelope, came)
-        rules = peer.match.rules if peer.match is not None else ()
-        by_certificate = relay_by if any(rule.name == relay_by and rule.kind != USER for rule in rules) else ""
         one = str(recipients[0].address) if len(recipients) == 1 else ""
-        self._keep(
-            received_field(arrival, by=came.me, id=id, recipients=len(recipients), recipient=one, cert=by_certificate)
-        )
-        return self
+        cert = came.rule.name if came.rule is not None and came.rule.kind != USER else ""
+        trace = received_field(arrival, by=came.me, id=id, recipients=len(recipients), recipient=one, cert=cert)
+        return cls(spool, id, envelope, trace, came)
 
     def write(self, data: bytes) -> bool:
         """True: the spool wants to write to the disk before it takes more. After trouble content is passed over."""
         self.size += len(data)
-        return self._keep(data) if self.trouble is None else False
+        if self.trouble is not None:
+            return False
+        if self.incoming is not None:
+            return self._keep(self.incoming, data)
+        gather(self._held, data)
+        return self._open() if self._scan.feed(data) else False
 
-    def _keep(self, data: bytes) -> bool:
+    def end(self) -> Incoming:
+        """All of it is there: what is to be committed."""
+        if self.incoming is None:
+            self._scan.finish()
+            self._open()
+        assert self.incoming is not None
+        return self.incoming
+
+    def _open(self) -> bool:
+        if self._scan.tls_optional and not self.envelope.requiretls:
+            self.envelope = replace(self.envelope, tls_optional=True)
+        incoming = self.incoming = self.spool.begin(self.id, self.envelope)
+        self._keep(incoming, self._trace)
+        held, self._held = self._held, []
+        return self._keep(incoming, held[0] if len(held) == 1 else b"".join(held))
+
+    def _keep(self, incoming: Incoming, data: bytes) -> bool:
         if self._pieces is not None:
             gather(self._pieces, data)
             if self.size > REMEMBERED:
                 self._pieces = None
-        return self.incoming.write(data)
+        return incoming.write(data)
 
     @property
     def remembered(self) -> bytes | None:
@@ -101,7 +138,8 @@ class Reception:
 
     def abort(self) -> None:
         """Nothing of it stays."""
-        self.incoming.abort()
+        if self.incoming is not None:
+            self.incoming.abort()
 
     def seen(self) -> ClientSeen | None:
         """For the ledger: which identity let it in; None if none had to."""

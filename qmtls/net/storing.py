@@ -46,6 +46,7 @@ class Storing:
         reception = self.reception
         if reception is not None and reception.write(data):
             self.stalled = True
+            assert reception.incoming is not None
             flushed = self._house.committer.flush(reception.incoming)
             flushed.addCallbacks(self._flushed, self._flush_failed).addErrback(self._conversation.broke)
 
@@ -68,7 +69,7 @@ class Storing:
             self._conversation.on_result(DISK_TROUBLE if reception is None else reception.trouble or DISK_TROUBLE)
             return
         spool = reception.spool
-        committed = self._house.committer.commit(spool, reception.incoming)
+        committed = self._house.committer.commit(spool, reception.end())
         committed.addCallbacks(self._stored, self._not_stored, callbackArgs=(reception,), errbackArgs=(reception,))
         committed.addErrback(self._conversation.broke)
 

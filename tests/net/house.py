@@ -57,6 +57,7 @@ class Site:
         self.offered: list[Reception] = []
         self.seen: list[ClientSeen] = []
         self.room = 1 << 40
+        self.welcomes: dict[Door, Welcome] = {}
         self.mailboxes: Callable[[Address], bool] = lambda address: False
         self.snapshot = self.make(files)
         self.connections: set[InboundProtocol] = set()
@@ -71,7 +72,10 @@ class Site:
             accepted=self.accepted,
             say=self.log.append,
             connections=self.connections,
-            doorkeeper=Doorkeeper(Buckets(control.parent, self.log.append, self.reactor.seconds), self.log.append),
+            doorkeeper=Doorkeeper(
+                Buckets(control.with_name(f"{control.name}.state"), self.log.append, self.reactor.seconds),
+                self.log.append,
+            ),
             passwords=Passwords(off_reactor),
             seen=self.seen.append,
             room=lambda: self.room,
@@ -95,7 +99,9 @@ class Site:
     def client(self, source: str = "192.0.2.1", door: Door = PLAIN_DOOR, says: bytes = b"") -> Client:
         """A connected client that has read the greeting; `says` is what it did not wait with."""
         client = Client(self.reactor)
-        made: Any = Welcome(self.house, 1000, door).buildProtocol(IPv4Address("TCP", source, 40000))
+        if door not in self.welcomes:
+            self.welcomes[door] = Welcome(self.house, 1000, door)
+        made: Any = self.welcomes[door].buildProtocol(IPv4Address("TCP", source, 40000))
         self.reactor.join(client, made, source=source, says=says)
         self.reactor.run()
         accepted = self.reactor.connections[-1][1]

@@ -171,7 +171,7 @@ def test_a_client_lost_during_the_commit_is_no_message_lost(site: Site) -> None:
 def test_a_client_lost_in_its_content_leaves_nothing(site: Site) -> None:
     client = site.client()
     client.begin()
-    client.say("DATA", "x")
+    client.say("DATA", "Subject: x", "", "hel")
     reception = site.protocol.storing.reception
     assert reception is not None
     client.transport.abortConnection()  # type: ignore[union-attr]
@@ -184,7 +184,7 @@ def test_a_client_lost_in_its_content_leaves_nothing(site: Site) -> None:
 def test_an_aborted_transaction_leaves_nothing(site: Site, end: str) -> None:
     client = site.client()
     client.begin()
-    client.send(b"BDAT 2\r\nab")
+    client.send(b"BDAT 7\r\nX: \r\n\r\n")
     reception = site.protocol.storing.reception
     assert reception is not None
     if end == "BDAT 2":

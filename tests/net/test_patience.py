@@ -74,3 +74,15 @@ def test_what_expires_may_allow_more() -> None:
     for _ in range(3):
         clock.advance(1.0)
     assert at == [1.0, 2.0, 3.0]
+
+
+def test_hurry_only_shortens() -> None:
+    clock, expired = Clock(), []
+    patience = Patience(clock, lambda: expired.append(clock.seconds()))
+    patience.allow(300)
+    patience.hurry(20)
+    assert patience.deadline == 20
+    patience.hurry(100)
+    assert patience.deadline == 20
+    clock.pump([5.0] * 5)
+    assert expired == [20.0]

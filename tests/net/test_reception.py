@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from qmtls.access import Peer
+from qmtls.ledger.clients import ClientSeen, ShownClient
 from qmtls.net.reception import REMEMBERED, Came, Reception
+from qmtls.smtp.envelope import Envelope
 from qmtls.smtp.events import MailFrom, RcptTo
+from qmtls.smtp.header import MAX_HEADER
 from qmtls.smtp.reply import reply
 from qmtls.smtp.server import GO_AHEAD, ServerConfig, ServerSession
 from qmtls.spool.memory import MemorySpool
 from qmtls.tls.clients import ClientMatch, ClientRule
 from qmtls.tls.policy import Origin
 
+PEER = Peer("192.0.2.1", False, None)
 ID = "0123456789abc00000000"
+WHO = ShownClient("alice@a.example", "ab" * 32, 1_900_000_000)
 RULE = ClientRule("email", "alice@a.example", Origin("control/tlsclients", 1), "alice@a.example")
 
 
-def begun(peer: Peer, relay_by: str = "", hello: str = "EHLO", recipients: int = 1) -> Reception:
+def begun(
+    peer: Peer, relay_by: str = "", hello: str = "EHLO", recipients: int = 1, rule: ClientRule | None = None
+) -> Reception:
     session = ServerSession(ServerConfig("mail.example.org", "hi"))
     session.receive_data(f"{hello} c.example\r\nMAIL FROM:<s@c.example> BODY=8BITMIME\r\n".encode())
     if hello == "HELO":
@@ -30,13 +39,18 @@ def begun(peer: Peer, relay_by: str = "", hello: str = "EHLO", recipients: int =
         else:
             break
     made = Reception.begin(
-        MemorySpool(), ID, session, session.recipients, Came(peer, relay_by, 1_800_000_000.0, "mail.example.org")
+        MemorySpool(),
+        ID,
+        session,
+        session.recipients,
+        Came(peer, relay_by, 1_800_000_000.0, "mail.example.org", rule, WHO),
     )
     session.answer(GO_AHEAD)
     return made
 
 
 def head(reception: Reception) -> str:
+    reception.end()
     assert reception.remembered is not None
     return reception.remembered.decode()
 
@@ -53,7 +67,7 @@ def test_the_protocol_of_the_trace(tls: bool, hello: str, protocol: str) -> None
 
 
 def test_the_certificate_that_opened_the_relay() -> None:
-    opened = begun(Peer("192.0.2.1", True, ClientMatch((RULE,))), "alice@a.example")
+    opened = begun(Peer("192.0.2.1", True, ClientMatch((RULE,))), "alice@a.example", rule=RULE)
     assert "(cert alice@a.example)" in head(opened)
     assert opened.envelope.arrival.identity == "alice@a.example"
     network = begun(Peer("192.0.2.1", False, None), "192.0.2.0/24")
@@ -80,9 +94,8 @@ def test_small_content_is_remembered() -> None:
 def test_after_trouble_content_is_passed_over() -> None:
     reception = begun(Peer("192.0.2.1", False, None))
     reception.trouble = reply(452, "4.3.1", "full")
-    stored = reception.incoming.size
     assert reception.write(b"x" * 1_000_000) is False
-    assert reception.incoming.size == stored
+    assert reception.incoming is None
     assert reception.size == 1_000_000
 
 
@@ -94,3 +107,79 @@ def test_the_log_line() -> None:
     (line,) = said
     assert line.startswith(f"accepted id={ID} client=192.0.2.1 from=<s@c.example> to=<0@there.example> recipients=3")
     assert line.endswith(' size=5 tls="TLSv1.3 X" relay="alice@a.example"')
+
+
+# ---------------------------------------------------------------- its header
+
+
+def stored(reception: Reception) -> Envelope:
+    """What the spool has after a commit."""
+    spool = reception.spool
+    assert spool.commit([reception.end()]) == [None]
+    (waiting,) = spool.scan()
+    return spool.envelope(waiting.id)
+
+
+WISH = b"Subject: x\r\nTLS-Required: No\r\n\r\nhello\r\n"
+
+
+@pytest.mark.parametrize("cut", [*range(len(WISH) + 1)])
+def test_tls_that_the_sender_does_not_ask_for(cut: int) -> None:
+    """RFC 8689 section 5, however the content comes."""
+    reception = begun(PEER)
+    for piece in (WISH[:cut], WISH[cut:]):
+        if piece:
+            reception.write(piece)
+    assert stored(reception).tls_optional
+    assert reception.remembered is not None and reception.remembered.endswith(b"+0000\r\n" + WISH)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Subject: x\r\n\r\nTLS-Required: No\r\n",
+        b"TLS-Required: Yes\r\n\r\n",
+        b"",
+        b"\r\n",
+    ],
+)
+def test_a_message_that_does_not_say_so(content: bytes) -> None:
+    reception = begun(PEER)
+    if content:
+        reception.write(content)
+    assert not stored(reception).tls_optional
+
+
+def test_a_header_without_an_end() -> None:
+    reception = begun(PEER)
+    reception.write(b"Subject: x\r\n")
+    reception.write(b"tls-required: no\r\n")
+    assert stored(reception).tls_optional
+
+
+def test_a_header_without_end_is_not_held_without_end() -> None:
+    reception = begun(PEER)
+    line = b"X: " + b"y" * 995 + b"\r\n"
+    for _ in range(MAX_HEADER // len(line) + 2):
+        reception.write(line)
+    assert reception.incoming is not None
+    assert reception.incoming.size > MAX_HEADER
+    assert reception.remembered is None
+
+
+def test_requiretls_is_stronger_than_the_header() -> None:
+    """RFC 8689 section 4.1: the field counts for nothing then."""
+    reception = begun(PEER)
+    reception.envelope = replace(reception.envelope, requiretls=True)
+    reception.write(WISH)
+    assert not stored(reception).tls_optional
+
+
+# ---------------------------------------------------------------- for the ledger
+
+
+def test_who_was_seen() -> None:
+    reception = begun(Peer("192.0.2.1", True, ClientMatch((RULE,))), "alice@a.example", rule=RULE)
+    reception.write(b"12345")
+    assert reception.seen() == ClientSeen("alice@a.example", WHO, "192.0.2.1", 1_800_000_000.0, 5)
+    assert begun(PEER).seen() is None

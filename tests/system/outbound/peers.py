@@ -129,6 +129,19 @@ mkdir -m 711 /var/spool/smtpd
 exec "$@"
 """
 
+# The one of Debian 13 runs in its own tree, where it finds these, and its files in /mnt. It insists on some CA.
+OPENSMTPD_7_START = """\
+set -e
+root=$1 directory=$2
+for part in etc/ssl run var/lib var/spool; do mount -t tmpfs tmpfs "$root/$part"; done
+mkdir -p "$root/var/lib/opensmtpd/empty" "$root/etc/ssl/certs"
+mkdir -m 711 "$root/var/spool/smtpd"
+cp "$directory/cert.pem" "$root/etc/ssl/certs/ca-certificates.crt"
+mount --rbind /dev "$root/dev"
+mount --bind "$directory" "$root/mnt"
+exec chroot "$root" /usr/sbin/smtpd -d -f /mnt/smtpd.conf
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -161,7 +174,7 @@ def running(name: str, credential: Credential, directory: Path, relay: int) -> I
     (directory / "key.pem").write_bytes(credential.key_pem)
     (directory / "key.pem").chmod(0o600)
     port = free_port()
-    command = {"exim": _exim, "postfix": _postfix, "opensmtpd": _opensmtpd}[name](directory, port, relay)
+    command = _COMMANDS[name](directory, port, relay)
     output = directory / "output"
     with output.open("wb") as written:
         process = subprocess.Popen(
@@ -233,6 +246,8 @@ def _program(*places: Path | str) -> str:
 
 def _with_libraries(name: str) -> dict[str, str]:
     """Our environment, with the shared libraries that were unpacked beside the server."""
+    if name == "opensmtpd-7":
+        return {**os.environ}  # it finds them in its tree
     found = [str(path) for path in UNPACKED.joinpath(name).glob("**/lib/*-linux-*") if path.is_dir()]
     known = os.environ.get("LD_LIBRARY_PATH")
     return (
@@ -265,10 +280,28 @@ def _postfix(directory: Path, port: int, relay: int) -> list[str]:
 
 def _opensmtpd(directory: Path, port: int, relay: int) -> list[str]:
     smtpd = _program(UNPACKED / "opensmtpd/usr/sbin/smtpd", "smtpd")
-    if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("opensmtpd needs a mount namespace of its own, which this system does not give")
+    _need_mounts()
     config = directory / "smtpd.conf"
     config.write_text(OPENSMTPD.format(directory=directory, port=port, relay=relay))
     start = directory / "start"
     start.write_text(OPENSMTPD_START)
     return ["unshare", "-m", "sh", str(start), smtpd, "-d", "-f", str(config)]
+
+
+def _opensmtpd_7(directory: Path, port: int, relay: int) -> list[str]:
+    tree = UNPACKED / "opensmtpd-7"
+    if not (tree / "usr/sbin/smtpd").exists():
+        pytest.skip("OpenSMTPD 7 is not unpacked: scripts/system-packages does it, where apt reaches Debian 13")
+    _need_mounts()
+    (directory / "smtpd.conf").write_text(OPENSMTPD.format(directory="/mnt", port=port, relay=relay))
+    start = directory / "start"
+    start.write_text(OPENSMTPD_7_START)
+    return ["unshare", "-m", "sh", str(start), str(tree), str(directory)]
+
+
+def _need_mounts() -> None:
+    if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("opensmtpd needs a mount namespace of its own, which this system does not give")
+
+
+_COMMANDS = {"exim": _exim, "postfix": _postfix, "opensmtpd": _opensmtpd, "opensmtpd-7": _opensmtpd_7}

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from fuzz.harness import main
-from qmtls.smtp import commands
-from qmtls.smtp.commands import Chunk, CommandError
+from qmtls.smtp import commands, parameters
+from qmtls.smtp.commands import Chunk
+from qmtls.smtp.errors import CommandError
 from qmtls.smtp.events import RcptTo, Transaction
 
 SEEDS = (
@@ -16,15 +17,27 @@ SEEDS = (
     b"RCPT TO:<@a.example,@b.example:c@d.example>",
     "RCPT TO:<jürgen@bücher.example>".encode(),
     b"RCPT TO:<Postmaster>",
+    b"MAIL FROM:<a@b.example> SMTPUTF8 REQUIRETLS RET=HDRS ENVID=a+2Bb AUTH=<>",
+    b"RCPT TO:<a@b.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@c",
+    "RCPT TO:<ü@b.example> NOTIFY=NEVER ORCPT=utf-8;ü\\x{2B}\\x{1F600}@b".encode(),
+    "VRFY ü SMTPUTF8".encode(),
     b"BDAT 100 LAST",
 )
 
 
+def mail(argument: bytes) -> Transaction:
+    return commands.mail(argument, parameters.of_mail(esmtp=True, tls=True, auth=True))
+
+
+def recipient(argument: bytes) -> RcptTo:
+    return commands.recipient(argument, parameters.of_rcpt(esmtp=True))
+
+
 def smtputf8_recipient(argument: bytes) -> RcptTo:
-    return commands.recipient(argument, smtputf8=True)
+    return commands.recipient(argument, parameters.of_rcpt(esmtp=True, smtputf8=True), smtputf8=True)
 
 
-PARSERS = (commands.mail, commands.recipient, smtputf8_recipient, commands.chunk, commands.hello, commands.text)
+PARSERS = (mail, recipient, smtputf8_recipient, commands.chunk, commands.hello, commands.text, commands.verify)
 
 
 def target(data: bytes) -> None:
@@ -40,11 +53,13 @@ def target(data: bytes) -> None:
 
 def check(value: Transaction | RcptTo | Chunk | str | None) -> None:
     match value:
-        case Transaction(reverse_path, body, size):
-            text = f"{reverse_path or ''}{body}"
+        case Transaction(reverse_path, body, size, smtputf8, _, pairs):
+            text = f"{reverse_path or ''}{body}{pairs}"
             assert size is None or 0 <= size < 10**20
-        case RcptTo(address):
-            text = str(address)
+            assert smtputf8 or text.isascii()
+            assert all(parameters.of_mail(esmtp=True)[key].takes(value) for key, value in pairs)
+        case RcptTo(address, pairs):
+            text = f"{address}{pairs}"
         case str():
             text = value
         case _:

@@ -7,13 +7,14 @@ formed. Nothing here has an effect. What is malformed raises `CommandError`, whi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from qmtls.smtp import parameters
 from qmtls.smtp.address import Address, AddressError, NeedsSmtpUtf8, is_domain, parse_address
+from qmtls.smtp.errors import CommandError
 from qmtls.smtp.events import RcptTo, Transaction
-from qmtls.smtp.reply import Reply, reply
+from qmtls.smtp.reply import reply
 
 MAX_HELO = 255  # octets of the name in EHLO or HELO; RFC 5321 section 4.5.3.1.2
 
@@ -28,6 +29,7 @@ class Verb(Enum):
     RCPT = b"RCPT"
     DATA = b"DATA"
     BDAT = b"BDAT"
+    AUTH = b"AUTH"
     RSET = b"RSET"
     NOOP = b"NOOP"
     VRFY = b"VRFY"
@@ -41,7 +43,7 @@ class Verb(Enum):
 
 
 _VERBS: dict[bytes, Verb] = {verb.value: verb for verb in Verb if verb.value.isalpha()}
-_VERBS |= dict.fromkeys(b"EXPN ETRN TURN ATRN SEND SOML SAML AUTH BURL".split(), Verb.UNIMPLEMENTED)
+_VERBS |= dict.fromkeys(b"EXPN ETRN TURN ATRN SEND SOML SAML BURL".split(), Verb.UNIMPLEMENTED)
 _VERBS |= dict.fromkeys(b"GET HEAD POST PUT DELETE OPTIONS CONNECT TRACE PATCH PRI".split(), Verb.HTTP)
 
 
@@ -59,39 +61,15 @@ class Chunk(NamedTuple):
     last: bool
 
 
-class CommandError(Exception):
-    """The command is malformed, or asks for what is not offered."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(str(reply))
-        self.reply = reply
-
-
-class Parameter(NamedTuple):
-    """An ESMTP parameter: what its value must look like, and the reply if it does not."""
-
-    value: re.Pattern[str]
-    otherwise: Reply
-
-
-# Everything that MAIL and RCPT take; an extension adds its row here and its field in `mail` or `recipient`.
-MAIL_PARAMETERS: Mapping[str, Parameter] = {
-    "SIZE": Parameter(re.compile(r"[0-9]{1,20}"), reply(501, "5.5.4", "SIZE wants a number of octets")),
-    "BODY": Parameter(re.compile(r"7BIT|8BITMIME", re.IGNORECASE), reply(555, "5.5.4", "BODY is 7BIT or 8BITMIME")),
-}
-RCPT_PARAMETERS: Mapping[str, Parameter] = {}
-
 # A quoted local part may hold ">". Possessive, so that a hostile line costs one pass.
 _PATH = rb'[ \t]*<((?:[^">]|"(?:[^"\\]|\\.)*+")*+)>(?:[ \t]+(.*))?'
 _FROM = re.compile(rb"(?i:FROM):" + _PATH)
 _TO = re.compile(rb"(?i:TO):" + _PATH)
 _ROUTE = re.compile(r"(@[^@,:]+(?:,@[^@,:]+)*):")
-_KEYWORD = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 _CHUNK = re.compile(rb"([0-9]{1,20})(?:[ \t]+((?i:LAST)))?")
 _VISIBLE = re.compile(rb"[ -~]+")
-_BLANKS = re.compile(r"[ \t]+")
 
-_NOT_ASCII = reply(553, "5.6.7", "8-bit addresses need SMTPUTF8, which is not in use here")
+_NOT_ASCII = reply(553, "5.6.7", "8-bit addresses need SMTPUTF8")
 
 
 def parse(line: bytes) -> Command:
@@ -114,22 +92,30 @@ def hello(argument: bytes) -> str:
     return argument.decode("ascii")
 
 
-def mail(argument: bytes) -> Transaction:
-    """MAIL FROM:<reverse-path> [parameters]."""
-    path, values = _split(_FROM.fullmatch(argument), MAIL_PARAMETERS, "MAIL FROM:<address>")
-    reverse_path = _mailbox(path, "5.1.7") if path else None
-    if not values:
-        return Transaction(reverse_path)
-    size = int(values["SIZE"]) if "SIZE" in values else None
-    return Transaction(reverse_path, body=values.get("BODY", "7BIT").upper(), size=size)
+def mail(argument: bytes, known: parameters.Known) -> Transaction:
+    """MAIL FROM:<reverse-path> [parameters]. `known` are those that this state offers."""
+    path, rest = _matched(_FROM.fullmatch(argument), "MAIL FROM:<address>")
+    if not rest:
+        return Transaction(_mailbox(path, "5.1.7") if path else None)
+    values = parameters.parse(rest, known)
+    smtputf8 = "SMTPUTF8" in values
+    return Transaction(
+        _mailbox(path, "5.1.7", smtputf8) if path else None,
+        body=values.get("BODY", "7BIT").upper(),
+        size=int(values["SIZE"]) if "SIZE" in values else None,
+        smtputf8=smtputf8,
+        requiretls="REQUIRETLS" in values,
+        parameters=_to_relay(values),
+    )
 
 
-def recipient(argument: bytes, *, smtputf8: bool = False) -> RcptTo:
+def recipient(argument: bytes, known: parameters.Known, *, smtputf8: bool = False) -> RcptTo:
     """RCPT TO:<forward-path> [parameters]. `smtputf8` as the transaction has it."""
-    path, _ = _split(_TO.fullmatch(argument), RCPT_PARAMETERS, "RCPT TO:<address>")
+    path, rest = _matched(_TO.fullmatch(argument), "RCPT TO:<address>")
+    values = _to_relay(parameters.parse(rest, known, smtputf8=smtputf8)) if rest else ()
     if path.lower() == b"postmaster":  # the one name that needs no domain (RFC 5321 section 4.5.1)
-        return RcptTo(Address("postmaster", ""))
-    return RcptTo(_mailbox(path, "5.1.3", smtputf8))
+        return RcptTo(Address("postmaster", ""), values)
+    return RcptTo(_mailbox(path, "5.1.3", smtputf8), values)
 
 
 def chunk(argument: bytes) -> Chunk:
@@ -146,36 +132,47 @@ def text(argument: bytes) -> None:
         raise CommandError(reply(501, "5.5.4", "parameter with 8-bit or control characters"))
 
 
+def verify(argument: bytes) -> None:
+    """VRFY string [SMTPUTF8]: only with that word may the string be UTF-8 (RFC 6531 section 3.7.4.2)."""
+    if argument.isascii():
+        text(argument)
+        return
+    if not argument.upper().endswith(b" SMTPUTF8"):
+        raise CommandError(_NOT_ASCII)
+    try:
+        visible = argument.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        visible = False
+    if not visible:
+        raise CommandError(reply(501, "5.5.4", "malformed UTF-8, or characters that cannot be seen"))
+
+
 def nothing(argument: bytes) -> None:
     """For commands without arguments."""
     if argument:
         raise CommandError(reply(501, "5.5.4", "no parameters allowed"))
 
 
-def _split(match: re.Match[bytes] | None, known: Mapping[str, Parameter], wanted: str) -> tuple[bytes, dict[str, str]]:
+def _matched(match: re.Match[bytes] | None, wanted: str) -> tuple[bytes, bytes]:
+    """Path and parameters."""
     if match is None:
         raise CommandError(reply(501, "5.5.4", f"the syntax is {wanted}"))
-    path, rest = match.groups()
-    return path, _parameters(rest, known) if rest else {}
+    return match[1], match[2] or b""
 
 
-def _parameters(text: bytes, known: Mapping[str, Parameter]) -> dict[str, str]:
-    """Values by upper-case keyword; "" where a keyword has none (RFC 5321 section 4.1.2)."""
-    values: dict[str, str] = {}
-    for word in _BLANKS.split(text.decode("ascii", "replace")):
-        match = _KEYWORD.fullmatch(word)
-        if match is None:
-            raise CommandError(reply(501, "5.5.4", "malformed parameter"))
-        keyword, value = match[1].upper(), match[2] or ""
-        parameter = known.get(keyword)
-        if parameter is None:
-            raise CommandError(reply(555, "5.5.4", f"parameter {keyword[:40]} is not known here"))
-        if keyword in values:
-            raise CommandError(reply(501, "5.5.4", f"parameter {keyword} given twice"))
-        if not parameter.value.fullmatch(value):
-            raise CommandError(parameter.otherwise)
-        values[keyword] = value
-    return values
+def _to_relay(values: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """What the next hop is to get of them, in its canonical form.
+
+    AUTH= is not among them: it is another server's claim about the author, which we may not make ours
+    (RFC 4954 section 5).
+    """
+    pairs = []
+    for keyword, value in values.items():
+        if keyword in ("RET", "NOTIFY"):
+            pairs.append((keyword, value.upper()))
+        elif keyword in ("ENVID", "ORCPT"):
+            pairs.append((keyword, value))
+    return tuple(pairs)
 
 
 def _mailbox(path: bytes, status: str, smtputf8: bool = False) -> Address:

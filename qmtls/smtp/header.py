@@ -15,6 +15,7 @@ MAX_HEADER = 256 * 1024  # octets; large MTAs stop at 64 to 150 KiB, and longer 
 
 _END = b"\r\n\r\n"
 _START = b"\r\n"  # as if the header stood behind a line end, so that every field does
+_MOST = MAX_HEADER + len(_START)
 # A field name, the blanks that obsolete syntax lets stand before the colon (RFC 5322 section 4.5), the body with folds.
 _FIELD = re.compile(
     rb"\r\n(date|from|message-id|tls-required)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?=\r\n|\Z)", re.IGNORECASE
@@ -22,15 +23,16 @@ _FIELD = re.compile(
 
 
 class HeaderScan:
-    """See the module. The findings are those of the header so far, and final once it is `over`."""
+    """See the module. The findings are final once it is `over`, and nothing before."""
 
-    __slots__ = ("_fields", "_seen", "over", "whole")
+    __slots__ = ("_fields", "_header", "_seen", "over", "whole")
 
     def __init__(self) -> None:
         self.over = False
         self.whole = False  # its end was seen, and nothing was left out
         self._seen = bytearray(_START)
-        self._fields: dict[bytes, list[bytes]] = {}
+        self._header = b""
+        self._fields: dict[bytes, list[bytes]] | None = None  # looked for when somebody asks: for most mail nobody does
 
     def feed(self, data: bytes) -> bool:
         """Looks at the next piece. True once the header section is over: nothing more needs to be fed."""
@@ -38,12 +40,12 @@ class HeaderScan:
             return True
         seen = self._seen
         begin = max(len(seen) - len(_END) + 1, 0)
-        seen += data[: MAX_HEADER + len(_START) - len(seen)]
+        seen += data[: _MOST - len(seen)]
         end = seen.find(_END, begin)
         if end >= 0:
             self._close(end, whole=True)
-        elif len(seen) >= MAX_HEADER + len(_START):
-            self._close(len(seen), whole=False)
+        elif len(seen) == _MOST:
+            self._close(_MOST, whole=False)
         return self.over
 
     def finish(self) -> None:
@@ -53,25 +55,33 @@ class HeaderScan:
 
     @property
     def has_date(self) -> bool:
-        return b"date" in self._fields
+        return bool(self._bodies(b"date"))
 
     @property
     def has_from(self) -> bool:
-        return b"from" in self._fields
+        return bool(self._bodies(b"from"))
 
     @property
     def has_message_id(self) -> bool:
-        return b"message-id" in self._fields
+        return bool(self._bodies(b"message-id"))
 
     @property
     def tls_optional(self) -> bool:
         """`TLS-Required: No`, once and nothing else (RFC 8689 section 5): whoever is in doubt gets TLS."""
-        bodies = self._fields.get(b"tls-required", [])
+        if b"tls-required" not in self._header.lower():
+            return False
+        bodies = self._bodies(b"tls-required")
         return len(bodies) == 1 and bodies[0].strip().lower() == b"no"
+
+    def _bodies(self, name: bytes) -> list[bytes]:
+        if self._fields is None:
+            self._fields = {}
+            for match in _FIELD.finditer(self._header):
+                self._fields.setdefault(match[1].lower(), []).append(match[2])
+        return self._fields.get(name, [])
 
     def _close(self, end: int, *, whole: bool) -> None:
         self.over = True
         self.whole = whole
-        for match in _FIELD.finditer(self._seen, 0, end):
-            self._fields.setdefault(match[1].lower(), []).append(match[2])
+        self._header = bytes(self._seen[:end])
         self._seen = bytearray()

@@ -1,7 +1,7 @@
 """Command lines out of a stream of octets.
 
 A line ends at CRLF and nowhere else. The first offence in the order of the stream decides, so that the result
-never depends on how the octets were cut into segments. No more than MAX_COMMAND_LINE octets of a line are
+never depends on how the octets were cut into segments. No more octets of a line than its limit are
 ever needed in memory; the rest of a longer one is thrown away as it comes.
 """
 
@@ -36,7 +36,7 @@ class LineReader:
     def __init__(self) -> None:
         self._skipped = -1  # octets of an over-long line thrown away so far; -1 = not within one
 
-    def next(self, buffer: bytearray) -> bytes | LineFault | None:
+    def next(self, buffer: bytearray, limit: int = MAX_COMMAND_LINE) -> bytes | LineFault | None:
         """The next line without its CRLF, or what is wrong with it; None if more octets are needed."""
         if self._skipped >= 0:
             fault = self._skip(buffer)
@@ -44,7 +44,7 @@ class LineReader:
                 return fault
         found = _END.search(buffer)
         end = found.start() if found else len(buffer)
-        if end > MAX_COMMAND_LINE:
+        if end > limit:
             self._skipped = 0
             return LineFault.TOO_LONG
         if found is None or _cut_at_cr(buffer, end):

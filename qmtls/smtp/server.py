@@ -10,17 +10,18 @@ commands, however they were pipelined (RFC 2920). What the client gets wrong is 
 A transaction is made by an accepted MAIL and dropped by one function. `Reset` tells the adapter of it, unless
 that knows already by its answer to `ContentEnd`, or by `ContentRefused`. After `Closed` nothing is read, asked or said.
 
-What the steps share is in `server_core.py`, content in `server_content.py`.
+What the steps share is in `server_core.py`, content in `server_content.py`, AUTH in `server_auth.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from qmtls.smtp import commands, events, server_content, server_replies
-from qmtls.smtp.commands import CommandError, Verb
+from qmtls.smtp import commands, events, parameters, server_auth, server_content, server_replies
+from qmtls.smtp.commands import Verb
 from qmtls.smtp.content import Fault
 from qmtls.smtp.envelope import Recipient
+from qmtls.smtp.errors import CommandError
 from qmtls.smtp.events import NEED_DATA, PAUSED, ServerEvent, Signal
 from qmtls.smtp.lines import LineFault, LineReader
 from qmtls.smtp.reply import Reply
@@ -70,10 +71,17 @@ class ServerSession(Core):
                 return
             case events.ContentEnd():
                 self.dialogue.drop()
+                if reply.is_positive:
+                    self.budget.message()
             case events.MailFrom():
                 self.dialogue.open(asked.transaction, reply.is_positive)
             case events.RcptTo():
                 self.dialogue.add(Recipient(asked.address, asked.parameters), reply.is_positive)
+                if not reply.is_positive:
+                    self.budget.refusal()
+            case events.Authenticate():
+                server_auth.answer(self, asked, reply)
+                return
         self.send_answer(reply)
 
     def limit_content(self, octets: int) -> None:
@@ -106,15 +114,20 @@ class ServerSession(Core):
 
     def _read_command(self) -> bool:
         """Does one command; False if there is none yet."""
+        if self.exchange is not None:
+            return server_auth.respond(self, self.exchange)
         line = self.lines.next(self.buffer)
         if line is None:
             return False
         if isinstance(line, LineFault):
-            self._fault(line)
+            self.fault(line)
             return True
         verb, argument = commands.parse(line)
         if not self.dialogue.begin(verb):
             self._illegal(verb, argument)
+            return True
+        if verb in _IDLE and not self.budget.idle():
+            self.end(server_replies.TOO_MANY_COMMANDS, "too many commands without a message")
             return True
         try:
             _HANDLERS[verb](self, argument)
@@ -122,14 +135,6 @@ class ServerSession(Core):
             self.settle(False)
             self.error(error.reply)
         return True
-
-    def _fault(self, fault: LineFault) -> None:
-        if fault is LineFault.TOO_LONG:
-            self.error(server_replies.LINE_TOO_LONG)
-        elif fault is LineFault.BARE:
-            self.end(Fault.BARE.reply, "bare CR or LF in a command")
-        else:
-            self.end(server_replies.ENDLESS_LINE, "endless command line")
 
     def _illegal(self, verb: Verb, argument: bytes) -> None:
         refusal = illegal(self.dialogue.state, verb)
@@ -139,7 +144,7 @@ class ServerSession(Core):
         elif verb is Verb.BDAT:
             server_content.illegal_bdat(self, argument, refusal, excused)
         elif excused:
-            self.send(refusal)
+            self.unseen(refusal)
         else:
             self.error(refusal)
 
@@ -148,7 +153,7 @@ class ServerSession(Core):
         self.settle(True)
         self.dialogue.helo = name
         self.dialogue.esmtp = esmtp
-        self.send(server_replies.hello(self.config, esmtp, self.tls))
+        self.out.append(server_replies.hello(self.config, esmtp, self.tls, self.offered_mechanisms))
 
     def _starttls(self, argument: bytes) -> None:
         commands.nothing(argument)
@@ -165,7 +170,10 @@ class ServerSession(Core):
             self.phase = Phase.HANDSHAKE
 
     def _mail(self, argument: bytes) -> None:
-        transaction = commands.mail(argument)
+        if not self.budget.may_try_recipients:
+            self.end(server_replies.TOO_MANY_REFUSALS, "too many refused recipients")
+            return
+        transaction = commands.mail(argument, parameters.of_mail(self.esmtp, self.tls, bool(self.mechanisms)))
         if self.config.max_size and (transaction.size or 0) > self.config.max_size:
             self.settle(False)
             self.send(Fault.TOO_LARGE.reply)
@@ -173,10 +181,13 @@ class ServerSession(Core):
             self.ask(events.MailFrom(transaction))
 
     def _rcpt(self, argument: bytes) -> None:
-        transaction = self.dialogue.transaction
-        recipient = commands.recipient(argument, smtputf8=transaction is not None and transaction.smtputf8)
-        if len(self.dialogue.recipients) >= self.config.max_recipients:
-            self.send(server_replies.TOO_MANY_RECIPIENTS)
+        dialogue = self.dialogue
+        smtputf8 = dialogue.transaction is not None and dialogue.transaction.smtputf8
+        recipient = commands.recipient(argument, parameters.of_rcpt(dialogue.esmtp, smtputf8), smtputf8=smtputf8)
+        if len(dialogue.recipients) >= self.config.max_recipients:
+            self.unseen(server_replies.TOO_MANY_RECIPIENTS)
+        elif not self.budget.may_try_recipients:
+            self.unseen(server_replies.RECIPIENTS_LATER)
         else:
             self.ask(recipient)
 
@@ -189,22 +200,31 @@ class ServerSession(Core):
         commands.text(argument)
         self.send(reply)
 
+    def _vrfy(self, argument: bytes) -> None:
+        commands.verify(argument)
+        self.send(server_replies.VRFY)
+
     def _quit(self, argument: bytes) -> None:
         commands.nothing(argument)
         self.end(server_replies.goodbye(self.config), "QUIT")
 
 
+# What brings no message by itself; MAIL is one of them, because a message that comes of it clears the account.
+_IDLE = frozenset(
+    {Verb.EHLO, Verb.HELO, Verb.STARTTLS, Verb.AUTH, Verb.MAIL, Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.HELP}
+)
 _HANDLERS: Mapping[Verb, Callable[[ServerSession, bytes], None]] = {
     Verb.EHLO: lambda session, argument: session._hello(argument, True),
     Verb.HELO: lambda session, argument: session._hello(argument, False),
     Verb.STARTTLS: ServerSession._starttls,
+    Verb.AUTH: server_auth.auth,
     Verb.MAIL: ServerSession._mail,
     Verb.RCPT: ServerSession._rcpt,
     Verb.DATA: server_content.data,
     Verb.BDAT: server_content.bdat,
     Verb.RSET: ServerSession._rset,
     Verb.NOOP: lambda session, argument: session._say(argument, server_replies.OK),
-    Verb.VRFY: lambda session, argument: session._say(argument, server_replies.VRFY),
+    Verb.VRFY: ServerSession._vrfy,
     Verb.HELP: lambda session, argument: session._say(argument, server_replies.HELP),
     Verb.QUIT: ServerSession._quit,
 }

@@ -7,8 +7,9 @@ in it is taken for a command; where nobody knows its end, the session is over.
 from __future__ import annotations
 
 from qmtls.smtp import commands, events, server_replies
-from qmtls.smtp.commands import Chunk, CommandError
+from qmtls.smtp.commands import Chunk
 from qmtls.smtp.content import Fault
+from qmtls.smtp.errors import CommandError
 from qmtls.smtp.intake import Intake, Unwanted
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server_core import Core
@@ -23,6 +24,9 @@ def data(session: Core, argument: bytes) -> None:
 def bdat(session: Core, argument: bytes) -> None:
     chunk = _chunk_of(session, argument)
     if chunk is None:
+        return
+    if not chunk.size and not chunk.last and not session.budget.idle():
+        session.end(server_replies.TOO_MANY_COMMANDS, "too many empty chunks")
         return
     first = not session.dialogue.chunking
     intake = session.intake
@@ -39,7 +43,7 @@ def bdat(session: Core, argument: bytes) -> None:
 def illegal_bdat(session: Core, argument: bytes, refusal: Reply, excused: bool) -> None:
     """A BDAT that may not come now: its chunk comes all the same (RFC 3030 section 2)."""
     chunk = _chunk_of(session, argument)
-    if chunk and (excused or session.spend()):
+    if chunk and ((excused and session.budget.unseen()) or session.spend()):
         _skip(session, chunk, refusal)
 
 

@@ -8,10 +8,13 @@ own, which get the session as their first argument. The steps use the names here
 from __future__ import annotations
 
 from qmtls.smtp import events, server_replies
+from qmtls.smtp.auth import Exchange
+from qmtls.smtp.budget import Budget
+from qmtls.smtp.content import Fault
 from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import ServerEvent, Transaction
 from qmtls.smtp.intake import Intake, Unwanted
-from qmtls.smtp.lines import LineReader
+from qmtls.smtp.lines import LineFault, LineReader
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server_replies import ServerConfig
 from qmtls.smtp.states import Dialogue, Phase
@@ -26,31 +29,37 @@ class Core:
 
     __slots__ = (
         "asked",
+        "authenticated",
+        "budget",
         "buffer",
         "config",
         "dialogue",
-        "errors",
         "events",
+        "exchange",
         "intake",
         "lines",
         "mechanisms",
         "out",
         "phase",
         "tls",
+        "user",
     )
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.phase = Phase.HANDSHAKE if config.tls_first else Phase.COMMAND
         self.tls = False
-        self.mechanisms: tuple[str, ...] = ()  # that a client may authenticate by; EHLO offers them under TLS
+        self.mechanisms: tuple[str, ...] = ()  # by which this client may authenticate under TLS; EHLO offers them
+        self.authenticated = ""  # the mechanism, once the client has done so
+        self.user = ""  # who it is then; "" for EXTERNAL: what its certificate says
         self.buffer = bytearray()
         self.out: list[bytes] = []
         self.events: list[ServerEvent] = []
-        self.errors = 0
+        self.budget = Budget(config.max_errors, config.max_commands, config.max_recipients)
         self.lines = LineReader()
         self.dialogue = Dialogue()
         self.asked: Question | None = None
+        self.exchange: Exchange | None = None  # the authentication under way: the next line is for it
         self.intake: Intake | Unwanted = Intake(0)  # the content under way
 
     # ------------------------------------------------------------ the adapter's side
@@ -119,6 +128,11 @@ class Core:
         if self.dialogue.settle(accepted):
             self.events.append(events.Reset())
 
+    @property
+    def offered_mechanisms(self) -> tuple[str, ...]:
+        """Those that AUTH takes now: under TLS, and once."""
+        return () if self.authenticated or not self.tls else self.mechanisms
+
     def send(self, reply: Reply) -> None:
         self.out.append(reply.encode())
 
@@ -135,11 +149,24 @@ class Core:
 
     def spend(self) -> bool:
         """Counts an error; False if it was the last one that the session may make: then that is over."""
-        self.errors += 1
-        if self.errors < self.config.max_errors:
+        if self.budget.error():
             return True
         self.end(server_replies.TOO_MANY_ERRORS, "too many errors")
         return False
+
+    def unseen(self, reply: Reply) -> None:
+        """The reply to what the client could not know to be in vain when it sent it: no error, within limits."""
+        if self.budget.unseen() or self.spend():
+            self.send(reply)
+
+    def fault(self, fault: LineFault) -> None:
+        """What came is no line."""
+        if fault is LineFault.TOO_LONG:
+            self.error(server_replies.LINE_TOO_LONG)
+        elif fault is LineFault.BARE:
+            self.end(Fault.BARE.reply, "bare CR or LF in a command")
+        else:
+            self.end(server_replies.ENDLESS_LINE, "endless command line")
 
     def end(self, reply: Reply, why: str) -> None:
         """The session is over, with a last word."""
@@ -150,5 +177,6 @@ class Core:
         self.dialogue.close()
         self.phase = Phase.CLOSED
         self.asked = None
+        self.exchange = None
         self.buffer.clear()
         self.events.append(events.Closed(why))

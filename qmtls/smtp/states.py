@@ -65,7 +65,7 @@ def _rows(state: State, **moves: tuple[State, State]) -> dict[Verb, Row]:
 
 TABLE: Mapping[State, Mapping[Verb, Row]] = {
     State.START: _rows(State.START),
-    State.READY: _rows(State.READY, MAIL=(State.MAIL, State.READY)),
+    State.READY: _rows(State.READY, MAIL=(State.MAIL, State.READY), AUTH=(State.READY, State.READY)),
     State.MAIL: _rows(State.MAIL, RCPT=(State.RCPT, State.REFUSED)),
     State.REFUSED: _rows(State.REFUSED, RCPT=(State.RCPT, State.REFUSED)),
     # Once content was asked for and refused, nothing is left of the transaction.
@@ -94,6 +94,7 @@ _NEVER: Mapping[Verb, Reply] = {
     Verb.HTTP: reply(421, "4.7.0", "this is no web server"),
 }
 _SENDER_TWICE = reply(503, "5.5.1", "the sender is given already; RSET first")
+_AUTH_LATE = reply(503, "5.5.1", "no AUTH within a transaction; RSET first")  # RFC 4954 section 4
 _NO_RECIPIENTS = reply(554, "5.5.1", "no valid recipients")
 
 
@@ -103,6 +104,8 @@ def illegal(state: State, verb: Verb) -> Reply:
         return _NEVER[verb]
     if verb is Verb.MAIL and state in (State.MAIL, State.REFUSED, State.RCPT):
         return _SENDER_TWICE
+    if verb is Verb.AUTH and state in TRANSACTION:
+        return _AUTH_LATE
     if state is State.REFUSED:
         return _NO_RECIPIENTS
     return reply(503, "5.5.1", _FIRST[state])

@@ -2,8 +2,8 @@
 
 Lines of a file: `C:` the client sends this line, `C=` these octets (Python escapes, no line end added); `S:` the
 server sends this line; `E:` the next event, in the words of `describe`; `A: EVENT REPLY` from here on that event is
-answered so; `T:` the handshake is over; `O: NAME=VALUE` a field of the server's configuration. `#` and empty lines are
-for people.
+answered so; `T:` the handshake is over, and these SASL mechanisms are on offer; `O: NAME=VALUE` a field of the
+server's configuration. `#` and empty lines are for people.
 
 The replies and events of a file must be complete. Pieces of content that follow each other count as one, and those in
 front of a refusal as none, because how many there are does depend on the cut.
@@ -135,9 +135,11 @@ def describe(event: ServerEvent) -> str:
         case MailFrom(transaction):
             size = f" SIZE={transaction.size}" if transaction.size is not None else ""
             body = f" BODY={transaction.body}" if transaction.body != "7BIT" else ""
-            return f"MailFrom <{transaction.reverse_path or ''}>{size}{body}"
-        case RcptTo(address):
-            return f"RcptTo <{address}>"
+            flags = " SMTPUTF8" * transaction.smtputf8 + " REQUIRETLS" * transaction.requiretls
+            others = "".join(f" {key}={value}" for key, value in transaction.parameters)
+            return f"MailFrom <{transaction.reverse_path or ''}>{size}{body}{flags}{others}"
+        case RcptTo(address, parameters):
+            return f"RcptTo <{address}>" + "".join(f" {key}={value}" for key, value in parameters)
         case Authenticate(mechanism, identity, user, password):
             return f"Authenticate {mechanism} {identity!r} {user!r} {password!r}"
         case DataStart(chunking):
@@ -210,7 +212,7 @@ def _act(talk: Talk, line: Line) -> None:
         event, code, status, words = line.text.split(" ", 3)
         talk.answers[event] = reply(int(code), status, words)
     elif line.side == "T" and line.text != "end":
-        talk.session.tls_established()
+        talk.session.tls_established(tuple(line.text.split()))
         talk.pump()
 
 

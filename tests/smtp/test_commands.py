@@ -6,12 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmtls.smtp import commands
+from qmtls.smtp import commands, parameters
 from qmtls.smtp.address import Address
-from qmtls.smtp.commands import Chunk, CommandError, Verb
+from qmtls.smtp.commands import Chunk, Verb
+from qmtls.smtp.errors import CommandError
 from qmtls.smtp.events import RcptTo, Transaction
 
 SENDER = Address("a", "b.example")
+MAIL = parameters.of_mail(esmtp=True)
+RCPT = parameters.of_rcpt(esmtp=True)
+
+
+def mail(argument: bytes) -> Transaction:
+    return commands.mail(argument, MAIL)
+
+
+def recipient(argument: bytes) -> RcptTo:
+    return commands.recipient(argument, RCPT)
+
+
+def utf8_recipient(argument: bytes) -> RcptTo:
+    return commands.recipient(argument, parameters.of_rcpt(esmtp=True, smtputf8=True), smtputf8=True)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +69,7 @@ def test_verbs(line: bytes, verb: Verb, argument: bytes) -> None:
     ],
 )
 def test_mail(argument: bytes, wanted: Transaction) -> None:
-    assert commands.mail(argument) == wanted
+    assert mail(argument) == wanted
 
 
 @pytest.mark.parametrize(
@@ -91,19 +106,68 @@ def test_mail(argument: bytes, wanted: Transaction) -> None:
         (b"FROM:<a@b> FOO=bar", 555, "5.5.4"),
         (b"FROM:<a@b> BODY=xx", 555, "5.5.4"),
         (b"FROM:<a@b> BODY=BINARYMIME", 555, "5.5.4"),
-        (b"FROM:<a@b> SMTPUTF8", 555, "5.5.4"),
+        (b"FROM:<a@b> SMTPUTF8=yes", 501, "5.5.4"),
+        (b"FROM:<\xff@b> SMTPUTF8", 501, "5.1.7"),
+        ("FROM:<ü\u2028@b> SMTPUTF8".encode(), 501, "5.1.7"),
+        (b"FROM:<a@b> REQUIRETLS", 555, "5.5.4"),
+        (b"FROM:<a@b> AUTH=<>", 555, "5.5.4"),
+        (b"FROM:<a@b> RET=BODY", 501, "5.5.4"),
+        (b"FROM:<a@b> NOTIFY=NEVER", 555, "5.5.4"),
     ],
 )
 def test_bad_mail(argument: bytes, code: int, status: str) -> None:
     with pytest.raises(CommandError) as error:
-        commands.mail(argument)
+        mail(argument)
     assert (error.value.reply.code, error.value.reply.status) == (code, status)
 
 
 def test_rcpt() -> None:
-    assert commands.recipient(b"TO:<a@b.example>") == RcptTo(SENDER)
-    assert commands.recipient(b"to:<POSTmaster>") == RcptTo(Address("postmaster", ""))
-    assert commands.recipient("TO:<ü@b>".encode(), smtputf8=True) == RcptTo(Address("ü", "b"))
+    assert recipient(b"TO:<a@b.example>") == RcptTo(SENDER)
+    assert recipient(b"to:<POSTmaster>") == RcptTo(Address("postmaster", ""))
+    assert recipient(b"to:<POSTmaster> NOTIFY=never") == RcptTo(Address("postmaster", ""), (("NOTIFY", "NEVER"),))
+    assert utf8_recipient("TO:<ü@b>".encode()) == RcptTo(Address("ü", "b"))
+    with pytest.raises(CommandError) as error:
+        utf8_recipient("TO:<ü@b> ORCPT=utf-8;".encode() + b"\xff@b")
+    assert error.value.reply.code == 501
+    with pytest.raises(CommandError) as error:
+        commands.recipient(b"TO:<a@b> NOTIFY=NEVER", parameters.of_rcpt(esmtp=False))
+    assert error.value.reply.code == 555
+
+
+def test_what_the_next_hop_gets() -> None:
+    known = parameters.of_mail(esmtp=True, tls=True, auth=True)
+    found = commands.mail(
+        "FROM:<ü@b.example> smtputf8 requiretls ret=hdrs envid=Q+2B auth=a+40b size=1".encode(), known
+    )
+    assert found == Transaction(
+        Address("ü", "b.example"),
+        size=1,
+        smtputf8=True,
+        requiretls=True,
+        parameters=(("RET", "HDRS"), ("ENVID", "Q+2B")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "code"),
+    [
+        (b"", 0),
+        (b"alice", 0),
+        (b"al\0ice", 501),
+        ("ü".encode(), 553),
+        ("ü SMTPUTF8x".encode(), 553),
+        ("ü smtputf8".encode(), 0),
+        (b"\xff SMTPUTF8", 501),
+        ("ü\u2028 SMTPUTF8".encode(), 501),
+    ],
+)
+def test_vrfy(argument: bytes, code: int) -> None:
+    if not code:
+        commands.verify(argument)
+        return
+    with pytest.raises(CommandError) as error:
+        commands.verify(argument)
+    assert error.value.reply.code == code
 
 
 @pytest.mark.parametrize(
@@ -120,12 +184,14 @@ def test_rcpt() -> None:
         (b"TO:<a\tb@d>", 501, "5.1.3"),
         (b"TO:<a\x0b@d>", 501, "5.1.3"),
         (b"TO:<\xff@d>", 553, "5.6.7"),
-        (b"TO:<u@d> NOTIFY=NEVER", 555, "5.5.4"),
+        (b"TO:<u@d> NOTIFY=ALWAYS", 501, "5.5.4"),
+        (b"TO:<u@d> RET=FULL", 555, "5.5.4"),
+        (b"TO:<u@d> ORCPT=utf-8;\xc3\xbc@d", 501, "5.5.4"),
     ],
 )
 def test_bad_rcpt(argument: bytes, code: int, status: str) -> None:
     with pytest.raises(CommandError) as error:
-        commands.recipient(argument)
+        recipient(argument)
     assert (error.value.reply.code, error.value.reply.status) == (code, status)
 
 
@@ -149,7 +215,7 @@ def test_hello() -> None:
 @given(st.binary(max_size=200))
 def test_any_line_gives_a_command_or_a_reply(line: bytes) -> None:
     _, argument = commands.parse(line)
-    for parser in (commands.mail, commands.recipient, commands.chunk, commands.hello, commands.text):
+    for parser in (mail, recipient, utf8_recipient, commands.chunk, commands.hello, commands.text, commands.verify):
         for text in (argument, b"FROM:<" + argument, b"TO:<a@b> " + argument):
             try:
                 parser(text)
@@ -161,4 +227,4 @@ def test_any_line_gives_a_command_or_a_reply(line: bytes) -> None:
 def test_a_hostile_path_costs_one_pass() -> None:
     for text in (b'FROM:<"' * 3000, b'FROM:<"a"' * 200, b'FROM:<"' + b"\\" * 20001, b"FROM:<@a," + b"@a," * 5000):
         with pytest.raises(CommandError):
-            commands.mail(text)
+            mail(text)

@@ -62,6 +62,7 @@ COMMANDS: dict[Verb, bytes] = {
     Verb.RCPT: b"RCPT TO:<e@mx.example>\r\n",
     Verb.DATA: b"DATA\r\n",
     Verb.BDAT: b"BDAT 2\r\nab",
+    Verb.AUTH: b"AUTH PLAIN AGEAYg==\r\n",
     Verb.RSET: b"RSET\r\n",
     Verb.NOOP: b"NOOP\r\n",
     Verb.VRFY: b"VRFY x\r\n",
@@ -81,6 +82,7 @@ EXPECTED: dict[Verb, str] = {
     Verb.RCPT: "503  503  250  250  250  503",
     Verb.DATA: "503  503  503  554  354  503",
     Verb.BDAT: "503  503  503  554  250  250",
+    Verb.AUTH: "503  538  503  503  503  503",
     Verb.RSET: "250  250  250- 250- 250- 250-",
     Verb.NOOP: "250  250  250  250  250  250",
     Verb.VRFY: "252  252  252  252  252  252",
@@ -360,7 +362,7 @@ def test_nothing_is_looked_at_while_a_question_is_open() -> None:
     assert session.next_event() is PAUSED
     assert session.buffered > 0
     assert session.data_to_send() == b""
-    assert before.endswith(b"CHUNKING\r\n")
+    assert before.endswith(b"LIMITS RCPTMAX=1000\r\n")
     session.answer(reply(451, "4.3.0", "later"))
     assert isinstance(session.next_event(), Closed)
     assert [line[:3] for line in session.data_to_send().splitlines()] == [b"451", b"503", b"221"]

@@ -12,20 +12,13 @@ from qmtls.cli.inject import BadControl
 from qmtls.cli.owner import as_owner_of
 from qmtls.control.recipients import load_recipients
 from qmtls.control.settings import ControlError
-from qmtls.net.mailboxes import MailboxError, Mailboxes
+from qmtls.net.mailboxes import Mailboxes
 from qmtls.smtp.address import Address
 
 
 def expand(home: Home, me: str, addresses: Sequence[Address]) -> Sequence[Address]:
     """Each recipient once. Who does not exist stays: the report tells the sender. BadControl."""
-    mailboxes = Mailboxes(home.mail)
-
-    def is_mailbox(address: Address) -> bool:
-        try:
-            return mailboxes.exists(address)
-        except MailboxError:
-            return True  # the service will see
-
+    is_mailbox = Mailboxes(home.mail).may_exist
     try:
         with as_owner_of(home.queue):
             ours = load_recipients(home.control, me)

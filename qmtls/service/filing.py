@@ -22,6 +22,7 @@ from qmtls.net.commit import Committer
 from qmtls.net.ids import Ids
 from qmtls.service.attempt import Attempt
 from qmtls.service.reporting import Reporter
+from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool import api
 from qmtls.spool.api import Filing, NotInSpool, Spool, SpoolError
@@ -46,6 +47,7 @@ class Registrar:
     waits: Callable[[Attempt, float], None]
     finished: Callable[[Attempt], None]
     say: Callable[[str], None]
+    is_mailbox: Callable[[Address], bool]  # for reports to aliases; True in doubt
 
     def close(self, attempt: Attempt) -> None:
         """All tasks of `attempt` are settled."""
@@ -83,7 +85,7 @@ class Registrar:
         failed = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.FAILED}
         waiting = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.DEFERRED}
         news = {i: o for i, o in attempt.outcomes.items() if o.notice is not None}
-        reporter = Reporter(self.committer, self.ids, self.own_spool, self.offer, self.say)
+        reporter = Reporter(self.committer, self.ids, self.own_spool, self.offer, self.say, self.is_mailbox)
         due = next_due(attempt.arrived, now, random())
         told = not failed
         while True:

@@ -16,7 +16,8 @@ from qmtls.delivery.outcome import Outcome
 from qmtls.net.commit import Committer
 from qmtls.net.ids import Ids
 from qmtls.service.attempt import Attempt
-from qmtls.smtp.envelope import Envelope
+from qmtls.smtp.address import Address
+from qmtls.smtp.envelope import Envelope, Recipient
 from qmtls.spool.api import Spool
 
 RETURNED_OCTETS = 64 * 1024  # of the original's content handed to the report
@@ -31,6 +32,7 @@ class Reporter:
     own_spool: Callable[[], Spool]
     offer: Callable[[Spool, str, Envelope, bytes], None]
     say: Callable[[str], None]
+    is_mailbox: Callable[[Address], bool]
 
     async def failures(self, attempt: Attempt, failed: Mapping[int, Outcome], settings: Settings, now: float) -> None:
         """To the sender; to the postmaster if there is none."""
@@ -44,14 +46,14 @@ class Reporter:
             self.say(f"discarded id={attempt.id} reason=a report of a report could not be delivered")
         elif report.envelope.reverse_path is None:
             made = double_bounce(report, settings.double_bounce_to, settings.double_bounce_host)
-            await self._store("report", report, made)
+            await self._store("report", report, made, settings)
         else:
-            await self._store("report", report, compose(report))
+            await self._store("report", report, compose(report), settings)
 
     async def successes(self, attempt: Attempt, told: Mapping[int, Outcome], settings: Settings, now: float) -> None:
         """To the sender, of the outcomes `told`, each of which has a notice."""
         report = await self._about(attempt, told, settings, now)
-        await self._store("notice", report, success(report))
+        await self._store("notice", report, success(report), settings)
 
     async def _about(self, attempt: Attempt, told: Mapping[int, Outcome], settings: Settings, now: float) -> Report:
         envelope, head, cut = await self.committer.run(lambda: _original(attempt))
@@ -68,13 +70,17 @@ class Reporter:
             about=tuple((envelope.recipients[i], o) for i, o in sorted(told.items())),
         )
 
-    async def _store(self, kind: str, report: Report, made: tuple[Envelope, bytes]) -> None:
+    async def _store(self, kind: str, report: Report, made: tuple[Envelope, bytes], settings: Settings) -> None:
         envelope, content = made
+        to = envelope.recipients[0].address
+        paths = settings.recipients.expand(to, self.is_mailbox)
+        if paths != (to,):  # who wrote, or the postmaster, is an alias here
+            envelope = replace(envelope, recipients=tuple(Recipient(path) for path in paths))
         spool = self.own_spool()
         incoming = spool.begin(report.id, envelope)
         incoming.write(content)
         await self.committer.commit(spool, incoming)
-        self.say(f"{kind} id={report.id} about={report.original_id} to=<{envelope.recipients[0].address}>")
+        self.say(f"{kind} id={report.id} about={report.original_id} to=<{to}>")
         self.offer(spool, report.id, envelope, content)
 
 

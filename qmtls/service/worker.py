@@ -108,6 +108,7 @@ class Worker:
             relayer.waits,
             relayer.finished,
             say,
+            self._mailboxes.may_exist,
         )
         relayer.local = LocalDelivery(
             self._mailboxes,

@@ -125,6 +125,8 @@ def test_exists_in_doubt_is_no_refusal(root: Path) -> None:
     with pytest.raises(MailboxError) as caught:
         Mailboxes(root).exists(Address("loop", "here.test"))
     assert caught.value.temporary
+    boxes = Mailboxes(root)
+    assert [boxes.may_exist(Address(user, "")) for user in ("loop", "joe", "ann")] == [True, True, False]
 
 
 @given(st.text(max_size=70))

@@ -69,6 +69,7 @@ class Office:
             relayer.waits,
             relayer.finished,
             self.log.append,
+            Mailboxes(path / "mail").may_exist,
         )
         mail = path / "mail"
         mail.mkdir(exist_ok=True)

@@ -67,6 +67,23 @@ def test_mail_with_a_null_sender_goes_to_the_postmaster_at_once(tmp_path: Path) 
     assert b"bad@a.example" in path.read_bytes()
 
 
+def test_reports_go_through_aliases(tmp_path: Path) -> None:
+    aliases = "info: joe, ann, x@sender.example\npostmaster: joe\n"
+    office = Office(tmp_path, {"locals": "here.example\n", "doublebouncehost": "here.example\n", "aliases": aliases})
+    office.host("mx.a.example", Host(replies={"RCPT": "550 5.1.1 nobody"}))
+    elsewhere = office.host("mx.sender.example")
+    joe, ann = office.mailbox("joe"), office.mailbox("ann")
+    office.post("to@a.example", sender="Info@here.example")
+    office.run()
+    assert [len(list(inbox.iterdir())) for inbox in (joe, ann)] == [1, 1]
+    assert b"To: <Info@here.example>" in next(ann.iterdir()).read_bytes()
+    assert len(elsewhere.mail) == 1
+    office.post("to@a.example", sender=None)
+    office.run()
+    assert len(list(joe.iterdir())) == 2
+    assert not office.ids_stored
+
+
 def test_what_is_too_old_fails_at_its_last_attempt(tmp_path: Path) -> None:
     office = Office(tmp_path, {"queuelifetime": "3600\n"})
     office.names.mail["a.example"] = TROUBLE

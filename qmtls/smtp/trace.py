@@ -26,8 +26,8 @@ def received_field(
 ) -> bytes:
     """The field with its final CRLF, ready to stand before the content.
 
-    `recipient` is shown only when it is the single one: several would tell each other's names. `cert` is what
-    opened the relay, if a certificate did.
+    `recipient` is shown only when it is the single one (several would tell each other's names) and ASCII. `cert` is
+    what opened the relay, if a certificate did: its address, or the label of its rule.
     """
     lines = []
     if arrival.client:
@@ -36,9 +36,19 @@ def received_field(
     lines.append(f"by {_safe(by)} with {_safe(arrival.protocol)}{tls}")
     if cert:
         lines.append(f"(cert {_safe(cert)})")
-    sole = f" for <{_safe(recipient)}>" if recipients == 1 and recipient else ""
-    lines.append(f"id {_safe(id)}{sole}; {_date(int(arrival.time))}")
+    sole = f" for <{_safe(recipient)}>" if recipients == 1 and recipient and recipient.isascii() else ""
+    lines.append(f"id {_safe(id)}{sole}; {date(int(arrival.time))}")
     return ("Received: " + "\r\n  ".join(lines) + "\r\n").encode("ascii")
+
+
+def protocol(esmtp: bool, tls: bool, *, authenticated: bool = False, smtputf8: bool = False) -> str:
+    """The keyword behind "with": IANA's mail transmission types (RFC 3848, RFC 6531 section 4.3).
+
+    HELO has one keyword whatever is below it. The client's certificate does not make an "A", AUTH does.
+    """
+    if not esmtp:
+        return "SMTP"
+    return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if tls else ''}{'A' if authenticated else ''}"
 
 
 def address_literal(ip: str) -> str:
@@ -54,7 +64,7 @@ def _safe(text: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _date(seconds: int) -> str:
+def date(seconds: int) -> str:
     """RFC 5322 section 3.3, in UTC; by hand, because strftime's names follow the locale. One value serves a second."""
     t = datetime.fromtimestamp(seconds, UTC)
     day = f"{_DAYS[t.weekday()]}, {t.day} {_MONTHS[t.month - 1]} {t.year:04}"

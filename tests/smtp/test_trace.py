@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmtls.smtp.envelope import Arrival
-from qmtls.smtp.trace import address_literal, received_field
+from qmtls.smtp.trace import address_literal, protocol, received_field
 
 ARRIVAL = Arrival(1767323045.9, "192.0.2.7", "client.example", "ESMTP")
 TLS = "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519MLKEM768"
@@ -40,6 +40,23 @@ def test_tls_and_certificate() -> None:
 def test_mail_of_this_host() -> None:
     field = received_field(Arrival(0.0, protocol="local"), by="mx.example", id="q1", recipients=1)
     assert field == b"Received: by mx.example with local\r\n  id q1; Thu, 1 Jan 1970 00:00:00 +0000\r\n"
+
+
+def test_keywords() -> None:
+    assert [protocol(False, tls, authenticated=tls, smtputf8=tls) for tls in (False, True)] == ["SMTP", "SMTP"]
+    told = [
+        protocol(True, tls, authenticated=authenticated, smtputf8=smtputf8)
+        for smtputf8 in (False, True)
+        for tls in (False, True)
+        for authenticated in (False, True)
+    ]
+    assert told[:4] == ["ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"]
+    assert told[4:] == ["UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA"]
+
+
+def test_a_recipient_beyond_ascii_is_not_shown_as_another_one() -> None:
+    field = received_field(ARRIVAL, by="mx.example", id="q1", recipients=1, recipient="jürgen@mx.example")
+    assert b"rgen" not in field and b"  id q1; Fri" in field
 
 
 def test_literals() -> None:

@@ -38,9 +38,12 @@ from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import Authenticate, RcptTo, Transaction
 from qmtls.smtp.reply import Reply
+from qmtls.smtp.server_replies import TOO_MANY_RECIPIENTS
 from qmtls.tls.clients import USER, ClientMatch, ClientRule, match_client
 from qmtls.tls.facts import TlsFacts
 
+# Recipients of one message that aliases stand for; what the head of a queue file can hold beside as many others.
+MOST_EXPANDED = 10_000
 JUDGED_SECONDS = 3600.0  # after which a session's identity is judged again: certificates and CRLs expire
 
 
@@ -49,6 +52,7 @@ class Guest:
 
     __slots__ = (
         "_charged",
+        "_expanded",
         "_facts",
         "_house",
         "_judged_at",
@@ -79,6 +83,7 @@ class Guest:
         self._shown: ShownClient | None = None  # made when the first message is accepted
         self._relay_by = ""  # what opened the relay for this transaction
         self._stored_as: dict[Address, tuple[Address, ...]] = {}  # recipients that are stored under other addresses
+        self._expanded = 0  # how many those others are
         self._charged: list[ClientRule] = []  # the rules that permitted this message; each is charged once
         self.size_limit = 0  # of this transaction's content, by these rules; 0 = none of theirs
 
@@ -196,10 +201,16 @@ class Guest:
         if isinstance(decision, Refuse):
             self._say_refused(transaction, f" to=<{event.address}>", decision.reply)
             return decision.reply
+        if decision.forward_paths is not None or meant is not event.address:
+            paths = decision.forward_paths or (meant,)
+            if event.address not in self._stored_as:
+                if self._expanded + len(paths) > MOST_EXPANDED:
+                    self._say_refused(transaction, f" to=<{event.address}>", TOO_MANY_RECIPIENTS)
+                    return TOO_MANY_RECIPIENTS
+                self._expanded += len(paths)
+            self._stored_as[event.address] = paths
         if decision.by:
             self._relay_by = decision.by
-        if decision.forward_paths is not None or meant is not event.address:
-            self._stored_as[event.address] = decision.forward_paths or (meant,)
         rule = decision.rule
         if rule is not None:
             if rule not in self._charged:
@@ -255,4 +266,5 @@ class Guest:
         self._relay_by = ""
         self.size_limit = 0
         self._stored_as.clear()
+        self._expanded = 0
         self._charged.clear()

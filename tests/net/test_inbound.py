@@ -93,6 +93,33 @@ def test_recipients_stored_under_our_own_name(make_site: MakeSite) -> None:
     assert [str(r.address) for r in site.offered[0].envelope.recipients] == ["postmaster@here.example"]
 
 
+def test_aliases_in_the_envelope(make_site: MakeSite) -> None:
+    lines = "team: joe, ann, far@away.example\nboss: ann\ngone: nobody\nfar@v.example: far@away.example\n"
+    files = {"locals": "here.example\n", "rcpthosts": "here.example\nv.example\n", "aliases": lines}
+    site = make_site({**PLAIN, **files, "virtualdomains": "v.example:joe\n", "percenthack": "v.example\n"})
+    site.mailboxes = lambda address: address.local_part in ("joe", "ann")
+    client = site.client()
+    client.begin("s@c.example", "Team@here.example", "boss@here.example", "joe@here.example", "Far@v.example")
+    client.say("RCPT TO:<x@v.example>", "RCPT TO:<ann%here.example@v.example>")
+    for nobody in ("gone@here.example", "gone%here.example@v.example"):
+        assert client.say(f"RCPT TO:<{nobody}>").startswith("550 5.1.1")
+    assert client.say("RCPT TO:<far%away.example@v.example>").startswith("553 5.7.1")
+    assert client.say("DATA", "x", ".")
+    stored = [str(r.address) for r in site.offered[0].envelope.recipients]
+    assert stored == ["joe@here.example", "ann@here.example", "far@away.example", "x@v.example"]
+
+
+def test_a_message_has_only_so_many_recipients_behind_aliases(make_site: MakeSite) -> None:
+    one = "".join(f"a{n}: {', '.join(f'u{n}.{m}@away.example' for m in range(4000))}\n" for n in range(4))
+    site = make_site({**PLAIN, "locals": "here.example\n", "rcpthosts": "here.example\n", "aliases": one})
+    client = site.client()
+    client.begin("s@c.example", "a0@here.example", "a1@here.example", "a1@here.example")
+    assert client.say("RCPT TO:<a2@here.example>").startswith("452 4.5.3")
+    assert client.say("DATA", "x", ".")
+    assert len(site.offered[0].envelope.recipients) == 8000
+    client.begin("s@c.example", "a2@here.example")
+
+
 def test_large_content_is_not_remembered(site: Site) -> None:
     site.client().mail("x" * 900 + "\r\n" + ("y" * 998 + "\r\n") * 70)
     assert site.offered[0].remembered is None

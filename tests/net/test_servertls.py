@@ -138,3 +138,23 @@ def test_what_chains_are_verified_against(tmp_path: Path) -> None:
     del files["clientca.pem"]
     (tmp_path / "clientca.pem").unlink()
     assert server(tmp_path, files).store is None
+
+
+@VERSIONS
+@pytest.mark.parametrize("asked", [None, b"mail.two.example"])
+def test_the_chain_that_is_shown_is_what_the_file_holds(tmp_path: Path, asked: bytes | None, newest: int) -> None:
+    """OpenSSL would add the CAs that we trust, a root with them, and look for them at each handshake."""
+    ca = authority()
+
+    def shown(path: Path, files: Files) -> list[object]:
+        path.mkdir()
+        met = Meeting(server(path, files), asked, newest=newest)
+        return list(met.client.get_peer_cert_chain(as_cryptography=True) or ())
+
+    alone: Files = {**with_tls(), **NAMED}
+    assert len(shown(tmp_path / "alone", alone)) == 1
+    bundled: Files = {
+        name: content + ca.pem if "server" in name and isinstance(content, bytes) else content
+        for name, content in alone.items()
+    }
+    assert shown(tmp_path / "bundled", bundled)[1:] == [ca.cert]

@@ -46,7 +46,7 @@ def key_digest(cert: x509.Certificate) -> bytes:
 
     The octets are cut out, not decoded and written anew: so keys of any algorithm can be pinned.
     """
-    return sha256(_subject_public_key_info(cert.tbs_certificate_bytes)).digest()
+    return sha256(subject_public_key_info(cert.tbs_certificate_bytes)).digest()
 
 
 def key_pin_text(cert: x509.Certificate) -> str:
@@ -98,8 +98,8 @@ def pin_set(certificates: tuple[x509.Certificate, ...]) -> PinSet:
         raise PinError("a certificate in it cannot be read") from problem
 
 
-def _subject_public_key_info(tbs: bytes) -> bytes:
-    """The seventh element of a TBSCertificate (RFC 5280 section 4.1), header included."""
+def subject_public_key_info(tbs: bytes) -> bytes:
+    """The seventh element of a TBSCertificate (RFC 5280 section 4.1), header included. ValueError, IndexError."""
     _, position, _ = element(tbs, 0)
     if tbs[position] == _VERSION:
         position = element(tbs, position)[2]

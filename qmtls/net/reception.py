@@ -14,7 +14,8 @@ from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.smtp.header import HeaderScan
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server import ServerSession
-from qmtls.smtp.trace import received_field
+from qmtls.smtp.submission import missing_fields
+from qmtls.smtp.trace import protocol, received_field
 from qmtls.spool.api import Incoming, Spool
 from qmtls.spool.incoming import gather
 from qmtls.tls.clients import USER, ClientRule
@@ -80,7 +81,9 @@ class Reception:
             time=came.time,
             client=peer.address,
             helo=session.helo,
-            protocol="ESMTPS" if peer.tls and session.esmtp else "ESMTP" if session.esmtp else "SMTP",
+            protocol=protocol(
+                session.esmtp, peer.tls, authenticated=bool(session.authenticated), smtputf8=transaction.smtputf8
+            ),
             tls=peer.tls_summary,
             identity=relay_by,
         )
@@ -120,7 +123,10 @@ class Reception:
         if self._scan.tls_optional and not self.envelope.requiretls:
             self.envelope = replace(self.envelope, tls_optional=True)
         incoming = self.incoming = self.spool.begin(self.id, self.envelope)
-        self._keep(incoming, self._trace)
+        added = b""
+        if self._came.peer.submission:
+            added = missing_fields(self._scan, time=self._came.time, id=self.id, host=self._came.me)
+        self._keep(incoming, self._trace + added)
         held, self._held = self._held, []
         return self._keep(incoming, held[0] if len(held) == 1 else b"".join(held))
 

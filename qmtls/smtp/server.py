@@ -173,8 +173,13 @@ class ServerSession(Core):
         if not self.budget.may_try_recipients:
             self.end(server_replies.TOO_MANY_REFUSALS, "too many refused recipients")
             return
+        config = self.config
+        if config.submission and config.starttls and not self.tls:
+            self.settle(False)
+            self.send(server_replies.STARTTLS_FIRST)
+            return
         transaction = commands.mail(argument, parameters.of_mail(self.esmtp, self.tls, bool(self.mechanisms)))
-        if self.config.max_size and (transaction.size or 0) > self.config.max_size:
+        if config.max_size and (transaction.size or 0) > config.max_size:
             self.settle(False)
             self.send(Fault.TOO_LARGE.reply)
         else:

@@ -17,6 +17,7 @@ HELP = reply(214, "2.0.0", "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOO
 
 NO_TLS = reply(454, "4.7.0", "TLS not available")
 TLS_TWICE = reply(503, "5.5.1", "this is TLS already")
+STARTTLS_FIRST = reply(530, "5.7.0", "issue STARTTLS first: nobody can be known here without TLS")  # RFC 3207 section 4
 BEHIND_STARTTLS = reply(501, "5.5.4", "nothing may follow STARTTLS before its reply")
 
 NO_AUTH = reply(502, "5.5.1", "unimplemented")
@@ -45,7 +46,7 @@ class ServerConfig:
     max_size: int = 0  # octets of content; 0 = no limit
     starttls: bool = False  # a server certificate exists
     tls_first: bool = False  # TLS from the first octet: the greeting waits for `tls_established`
-    submission: bool = False  # RFC 6409: for users of ours, not for other servers
+    submission: bool = False  # RFC 6409: for users of ours, not for other servers; MAIL wants TLS first
     max_recipients: int = 1000  # of one transaction; RFC 5321 section 4.5.3.1.8 wants 100 at least
     max_errors: int = 10  # of one session, see smtp/budget.py; 0 = no limit
     max_commands: int = 100  # in a row that bring no message; 0 = no limit

@@ -183,3 +183,12 @@ def test_who_was_seen() -> None:
     reception.write(b"12345")
     assert reception.seen() == ClientSeen("alice@a.example", WHO, "192.0.2.1", 1_800_000_000.0, 5)
     assert begun(PEER).seen() is None
+
+
+def test_what_submitted_mail_lacks_is_added() -> None:
+    for submission, added in ((True, b"Message-ID: <" + ID.encode() + b"@mail.example.org>\r\n"), (False, b"")):
+        reception = begun(Peer("192.0.2.1", True, None, submission=submission))
+        reception.write(b"Date: x\r\n\r\nbody\r\n")
+        stored = reception.remembered
+        assert stored is not None
+        assert stored.endswith(b"+0000\r\n" + added + b"Date: x\r\n\r\nbody\r\n")

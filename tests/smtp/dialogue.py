@@ -37,6 +37,7 @@ from qmtls.smtp.server import GO_AHEAD, ServerConfig, ServerSession
 
 FILES = sorted((Path(__file__).parent / "dialogues" / "server").glob("*.txt"))
 CONFIG = ServerConfig(host="mx.example", greeting="mx.example ESMTP")
+ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@mx.example>\r\n"
 
 Cut = Callable[[bytes], list[bytes]]
 
@@ -128,6 +129,15 @@ class Talk:
 
 
 OK = reply(250, "2.0.0", "ok")
+
+
+def under_tls(*mechanisms: str, config: ServerConfig = CONFIG) -> Talk:
+    """After EHLO under TLS; these SASL mechanisms are on offer."""
+    talk = Talk(replace(config, tls_first=True))
+    talk.session.tls_established(mechanisms)
+    talk.pump()
+    talk.send(b"EHLO c.example\r\n")
+    return talk
 
 
 def describe(event: ServerEvent) -> str:

@@ -9,17 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qmtls.smtp.budget import REFUSALS, UNSEEN
 from qmtls.smtp.commands import Verb
-from qmtls.smtp.content import MAX_DISCARD, MAX_HOPS
-from qmtls.smtp.events import PAUSED, Closed, ContentRefused, MailFrom, Reset, StartTls
+from qmtls.smtp.events import PAUSED, Closed, MailFrom, Reset, StartTls
 from qmtls.smtp.lines import MAX_COMMAND_LINE, MAX_SKIPPED
 from qmtls.smtp.reply import reply
 from qmtls.smtp.server import MAX_STORED, Phase, ServerSession
 from qmtls.smtp.states import TABLE, TRANSACTION, State
-from tests.smtp.dialogue import CONFIG, CUTS, FILES, OK, Cut, Talk, at, by_byte, run, run_in_turns, whole
+from tests.smtp.dialogue import (
+    CONFIG,
+    CUTS,
+    ENVELOPE,
+    FILES,
+    OK,
+    Cut,
+    Talk,
+    at,
+    by_byte,
+    run,
+    run_in_turns,
+    under_tls,
+    whole,
+)
 
 MAX_ERRORS, MAX_RECIPIENTS = CONFIG.max_errors, CONFIG.max_recipients
-ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@mx.example>\r\n"
 
 
 def names(path: Path) -> str:
@@ -129,141 +142,6 @@ def test_a_dropped_transaction_leaves_nothing(state: State, end: bytes) -> None:
     assert talk.codes(b"RCPT TO:<b@mx.example>\r\n", b"DATA\r\n", b"BDAT 1 LAST\r\nx") == [503, 503, 503]
 
 
-# ---------------------------------------------------------------- the end of content
-
-SECOND = b"MAIL FROM:<evil@c.example>\r\nRCPT TO:<b@mx.example>\r\nDATA\r\nSubject: 2\r\n\r\ntwo"
-# What comes between two mails: whether the first is refused for it with the session closed ("R"), or is ended by it.
-SEQUENCES: list[tuple[bytes, str]] = [
-    (b"\n.\n", "R"),
-    (b"\n.\r\n", "R"),
-    (b"\r.\r", "R"),
-    (b"\r.\r\n", "R"),
-    (b"\r\n.\n", "R"),
-    (b"\r\n.\r", "R"),
-    (b"\0\r\n.\r\n", "ends, refused"),
-    (b"\r\n\0.\r\n", "one, refused"),
-    (b"\r\0\n.\r\n", "R"),
-    (b"\r\n.\0\r\n", "one, refused"),
-    (b"\r\n.\r\0\n", "R"),
-    (b"\r\r\n.\r\n", "R"),
-    (b"\r\n.\r\r\n", "R"),
-    (b"\r\n.\r\n", "ends"),
-    (b"\r\n..\r\n", "one"),
-    (b"\n\n.\r\n", "R"),
-    (b"\r\n.\r\n.\r\n", "ends, 500"),
-]
-
-
-@pytest.mark.parametrize(("sequence", "wanted"), SEQUENCES, ids=[repr(s) for s, _ in SEQUENCES])
-def test_smuggling(sequence: bytes, wanted: str) -> None:
-    first = b"Subject: 1\r\n\r\none" + sequence
-    stream = first + SECOND + b"\r\n.\r\nNOOP\r\n"
-    begin = len(first) - len(sequence)
-    cuts: list[Cut] = [whole, by_byte, *(at(begin + n) for n in range(len(sequence) + 4))]
-    for cut in cuts:
-        talk = Talk()
-        talk.send(ENVELOPE + b"DATA\r\n")
-        codes = talk.codes(*cut(stream))
-        evil = [e for e in talk.happened if isinstance(e, MailFrom) and "evil" in str(e.transaction.reverse_path)]
-        assert talk.closed == (wanted == "R" and codes == [550]), cut
-        match wanted:
-            case "R":
-                assert (codes, evil, talk.contents) == ([550], [], [])
-            case "one":
-                assert (codes, evil, len(talk.contents)) == ([250, 250], [], 1)
-            case "one, refused":
-                assert (codes, evil, talk.contents) == ([550, 250], [], [])
-            case "ends":
-                assert codes == [250, 250, 250, 354, 250, 250]
-                assert len(talk.contents) == 2
-            case "ends, refused":
-                assert codes == [550, 250, 250, 354, 250, 250]
-                assert len(talk.contents) == 1
-            case "ends, 500":
-                assert codes == [250, 500, 250, 250, 354, 250, 250]
-
-
-def test_a_nul_behind_the_end_belongs_to_the_next_command() -> None:
-    talk = Talk()
-    assert talk.codes(ENVELOPE + b"DATA\r\nx\r\n.\r\n\0RSET\r\n")[-2:] == [250, 500]
-
-
-def test_a_bare_lf_after_the_size_limit_still_closes() -> None:
-    for cut in (whole, by_byte):
-        talk = Talk(replace(CONFIG, max_size=10))
-        talk.send(ENVELOPE + b"DATA\r\n")
-        assert talk.codes(*cut(b"x" * 20 + b"\r\n\n.\r\nMAIL FROM:<a@b.example>\r\n.\r\nNOOP\r\n")) == [550]
-        assert [type(event) for event in talk.happened[-2:]] == [ContentRefused, Closed]
-
-
-def test_refused_content_without_an_end_is_read_only_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qmtls.smtp.intake.MAX_DISCARD", 1000)
-    talk = Talk(replace(CONFIG, max_size=10))
-    talk.send(ENVELOPE + b"DATA\r\n" + b"x" * 11)
-    assert talk.codes(b"y" * 1000) == []
-    assert talk.codes(b"y") == [552]
-    assert talk.closed
-
-
-def test_a_refused_chunk_too_large_to_read_past_ends_the_session() -> None:
-    talk = Talk()
-    assert talk.codes(b"EHLO c.example\r\nBDAT %d LAST\r\n" % (MAX_DISCARD + 1)) == [250, 503]
-    assert talk.closed
-
-
-def test_a_chunk_announced_too_large_is_refused_before_it_comes() -> None:
-    talk = Talk(replace(CONFIG, max_size=10))
-    assert talk.codes(ENVELOPE + b"BDAT 11 LAST\r\nx") == [250, 250, 250]
-    assert talk.story()[2:] == ["ContentRefused 552"]
-    assert talk.codes(b"y" * 10 + b"NOOP\r\n") == [552, 250]
-
-
-def test_chunks_pipelined_behind_a_refused_one_are_no_error() -> None:
-    talk = Talk(replace(CONFIG, max_size=10))
-    assert talk.codes(ENVELOPE + b"BDAT 11\r\n" + b"x" * 11)[-1] == 552
-    assert talk.codes(b"BDAT 1\r\nx" * 50) == [503] * 50
-
-
-def test_bare_line_ends_in_chunks() -> None:
-    for octets in (b"a\nb\r\n", b"a\r\nb\r"):
-        talk = Talk()
-        assert talk.codes(ENVELOPE + b"BDAT 5 LAST\r\n" + octets)[-1] == 550
-        assert talk.closed
-        assert talk.contents == []
-
-
-def test_chunks_may_not_hide_a_lone_cr_between_them() -> None:
-    talk = Talk()
-    assert talk.codes(ENVELOPE + b"BDAT 2\r\na\r", b"BDAT 2 LAST\r\nbc")[-1] == 550
-    assert talk.closed
-
-
-def test_many_hops_are_a_loop() -> None:
-    for lines, code in ((MAX_HOPS - 1, 250), (MAX_HOPS, 554)):
-        talk = Talk()
-        talk.send(ENVELOPE + b"DATA\r\n")
-        assert talk.codes(b"rEceived: by x\r\n" * lines + b"\r\n.\r\n") == [code]
-        assert not talk.closed
-
-
-def test_a_long_body_line_is_taken_and_never_run_as_commands() -> None:
-    talk = Talk()
-    talk.send(ENVELOPE + b"DATA\r\n")
-    assert talk.codes(b"x" * 70000 + b"\r\nMAIL FROM:<a@b.example>\r\n.\r\n") == [250]
-
-
-def test_small_content_is_one_event_and_memory_stays_flat() -> None:
-    talk = Talk()
-    talk.send(ENVELOPE + b"DATA\r\n")
-    had = len(talk.happened)
-    talk.send(b"Subject: x\r\n\r\nbody\r\n.\r\n")
-    assert len(talk.happened) - had == 2
-    talk.send(ENVELOPE + b"DATA\r\n")
-    for _ in range(100):
-        talk.send(b"x" * 70 + b"\r\n" * 1000)
-        assert talk.session.buffered <= 4
-
-
 # ---------------------------------------------------------------- command lines
 
 
@@ -316,6 +194,60 @@ def test_web_clients_are_sent_away(verb: bytes) -> None:
     assert talk.closed
 
 
+# ---------------------------------------------------------------- the budget
+
+
+def test_what_comes_behind_a_refusal_has_an_end_too() -> None:
+    talk = Talk(replace(CONFIG, max_recipients=2))
+    talk.answers["MailFrom"] = reply(450, "4.7.1", "later")
+    codes = talk.codes(b"EHLO x\r\nMAIL FROM:<a@c.example>\r\n" + b"RCPT TO:<b@mx.example>\r\n" * 100)
+    assert codes == [250, 450] + [503] * (2 * UNSEEN + MAX_ERRORS - 1) + [421]
+
+
+def test_recipients_too_many_have_an_end_too() -> None:
+    talk = Talk(replace(CONFIG, max_recipients=2))
+    codes = talk.codes(b"EHLO x\r\nMAIL FROM:<a@c.example>\r\n" + b"RCPT TO:<b@mx.example>\r\n" * 100)
+    assert codes == [250] * 4 + [452] * (2 * UNSEEN + MAX_ERRORS - 1) + [421]
+
+
+def test_refused_recipients_end_the_session_between_two_messages() -> None:
+    talk = Talk()
+    talk.send(ENVELOPE)
+    talk.answers["RcptTo"] = reply(550, "5.1.1", "nobody")
+    assert talk.codes(b"RCPT TO:<x@mx.example>\r\n" * (MAX_ERRORS * REFUSALS + 9)) == [550] * 100 + [452] * 9
+    assert talk.codes(b"DATA\r\nx\r\n.\r\n") == [354, 250]
+    assert talk.codes(b"NOOP\r\nMAIL FROM:<a@c.example>\r\nNOOP\r\n") == [250, 421]
+    assert talk.closed
+
+
+@pytest.mark.parametrize("flood", [b"NOOP", b"RSET", b"VRFY x", b"HELP", b"EHLO x", b"HELO x", b"STARTTLS"])
+def test_floods_of_commands_have_an_end(flood: bytes) -> None:
+    talk = Talk(replace(CONFIG, max_commands=7))
+    codes = talk.codes((flood + b"\r\n") * 50)
+    assert len(codes) == 8 and codes[-1] == 421 and 421 not in codes[:-1]
+    assert talk.closed
+
+
+def test_senders_without_recipients_have_an_end() -> None:
+    talk = Talk(replace(CONFIG, max_commands=7))
+    assert talk.codes(b"EHLO x\r\n" + b"MAIL FROM:<>\r\nRSET\r\n" * 50) == [250] * 7 + [421]
+
+
+def test_empty_chunks_have_an_end() -> None:
+    talk = Talk(replace(CONFIG, max_commands=7))
+    assert talk.codes(ENVELOPE + b"BDAT 0\r\n" * 50) == [250] * 8 + [421]
+    assert talk.codes(b"BDAT 1\r\n") == []
+
+
+def test_messages_make_up_for_commands() -> None:
+    talk = Talk(replace(CONFIG, max_commands=3))
+    talk.send(b"EHLO x\r\n")
+    for _ in range(20):
+        assert talk.codes(b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<b@mx.example>\r\nDATA\r\nx\r\n.\r\n") == [
+            *(250, 250, 250, 354, 250),
+        ]
+
+
 # ---------------------------------------------------------------- STARTTLS
 
 
@@ -348,6 +280,13 @@ def test_state_after_the_handshake() -> None:
     assert (session.helo, session.esmtp, session.tls, session.transaction) == ("", False, True, None)
     with pytest.raises(RuntimeError):
         session.tls_established()
+
+
+def test_submission_wants_tls_before_a_sender() -> None:
+    talk = Talk(replace(CONFIG, submission=True, starttls=True))
+    assert talk.codes(b"EHLO x\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@mx.example>\r\n") == [250, 530, 503]
+    assert not any(isinstance(event, MailFrom) for event in talk.happened)
+    assert under_tls(config=replace(CONFIG, submission=True, starttls=True)).codes(b"MAIL FROM:<>\r\n") == [250]
 
 
 # ---------------------------------------------------------------- the adapter's side
@@ -419,6 +358,7 @@ def test_an_adapter_that_does_not_pause_costs_the_session_not_the_memory() -> No
         st.one_of(
             st.binary(max_size=20),
             st.sampled_from([*COMMANDS.values(), b"\r\n.\r\n", b".\r\n", b"\r\n", b"BDAT 5 LAST\r\n", b"x" * 3000]),
+            st.sampled_from([b"AUTH PLAIN\r\n", b"AUTH LOGIN YQ==\r\n", b"Yg==\r\n", b"*\r\n", b"x" * 13000]),
         ),
         max_size=25,
     ),
@@ -426,7 +366,7 @@ def test_an_adapter_that_does_not_pause_costs_the_session_not_the_memory() -> No
 )
 def test_anything_at_all_in_any_cut(pieces: list[bytes], places: list[int]) -> None:
     stream = b"".join(pieces)
-    talks = [Talk(replace(CONFIG, max_size=2000)) for _ in range(3)]
+    talks = [under_tls("PLAIN", "LOGIN", config=replace(CONFIG, max_size=2000, max_commands=20)) for _ in range(3)]
     for talk, cut in zip(talks, (whole, by_byte, at(*places)), strict=True):
         talk.send(*cut(stream))
     assert talks[0].sent == talks[1].sent == talks[2].sent

@@ -39,6 +39,7 @@ from qmtls.tls.policy import Origin, PolicyRules
 DAY = 86400
 DNS_PORT = 53
 DEFAULT_CIPHERS = "DEFAULT"
+SERVER_CIPHERS = "DEFAULT:!kRSA"  # who could only do RSA key transport has no forward secrecy, and is a TLS 1.0 program
 ROLES = ("smtp", "smtps", "submission", "admin")
 
 # file: default, least, most. Defaults are qmail's; the upper bounds only catch slips of the hand.
@@ -84,8 +85,8 @@ def compile_control(control: Path) -> Settings:
         server_credential=_pem(files, "servercert.pem", load_credential),
         named_credentials=_named_credentials(files),
         client_credential=_pem(files, "clientcert.pem", load_credential),
-        server_ciphers=_ciphers(files, "tlsserverciphers"),
-        client_ciphers=_ciphers(files, "tlsclientciphers"),
+        server_ciphers=_ciphers(files, "tlsserverciphers", SERVER_CIPHERS),
+        client_ciphers=_ciphers(files, "tlsclientciphers", DEFAULT_CIPHERS),
         data_bytes=count["databytes"],
         timeout_smtpd=float(count["timeoutsmtpd"]),
         timeout_remote=float(count["timeoutremote"]),
@@ -129,12 +130,12 @@ def _numbers(files: ControlFiles) -> dict[str, int]:
     return {name: _single(files, name, bounded(a, z), default) for name, (default, a, z) in NUMBERS.items()}
 
 
-def _ciphers(files: ControlFiles, name: str) -> str:
+def _ciphers(files: ControlFiles, name: str, default: str) -> str:
     words = []
     for line in files.lines(name) or ():
         with files.collecting(line.origin):
             words.append(cipher_list(line.text))
-    return ":".join(words) or DEFAULT_CIPHERS
+    return ":".join(words) or default
 
 
 def _pem(files: ControlFiles, name: str, load: Callable[[Content], T]) -> T | None:

@@ -30,7 +30,7 @@ def test_a_name_is_enough(tmp_path: Path) -> None:
     assert (settings.concurrency_remote, settings.concurrency_local) == (20, 10)
     assert settings.client_trust is None
     assert settings.server_credential is None and settings.client_credential is None
-    assert settings.server_ciphers == settings.client_ciphers == "DEFAULT"
+    assert (settings.server_ciphers, settings.client_ciphers) == ("DEFAULT:!kRSA", "DEFAULT")
     assert settings.tls.default.level is Level.MAY
     assert not settings.dns_servers and not settings.listeners and not settings.warnings
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from qmtls.net.handshake import facts_of
@@ -158,3 +163,30 @@ def test_the_chain_that_is_shown_is_what_the_file_holds(tmp_path: Path, asked: b
         for name, content in alone.items()
     }
     assert shown(tmp_path / "bundled", bundled)[1:] == [ca.cert]
+
+
+def rsa_bundle() -> bytes:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.example.org")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(certs.NOW).not_valid_after(certs.NOW + 9 * certs.DAY)
+    leaf = builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + leaf
+
+
+def test_every_cipher_of_the_default_has_forward_secrecy(tmp_path: Path) -> None:
+    bundle = rsa_bundle()
+
+    def agreed(path: Path, **more: str) -> str | None:
+        path.mkdir()
+        ours = server(path, with_tls(servercert__pem=bundle, **more)).creator().connection(client=False)
+        context = certs.context(newest=SSL.TLS1_2_VERSION)
+        context.set_cipher_list(b"kRSA")
+        theirs = SSL.Connection(context, None)
+        theirs.set_connect_state()
+        shake(theirs, ours)
+        return ours.get_cipher_name()
+
+    assert str(agreed(tmp_path / "loose", tlsserverciphers="DEFAULT\n")).startswith("AES")
+    with pytest.raises(SSL.Error, match="no shared cipher"):
+        agreed(tmp_path / "default")

@@ -11,8 +11,8 @@ where the server announces how many it takes (RFC 9422), no transaction has more
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -36,8 +36,7 @@ _FOR_ANOTHER_HOST = frozenset({"5.3.4", "5.6.3", "5.6.7", "5.7.30"})
 Read = Callable[[Callable[[], Any]], Deferred[Any]]  # blocking disk work, off the reactor
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(NamedTuple):
     """The content as one host gets it; `chunks` gives it from its start, any number of times."""
 
     body: str
@@ -48,6 +47,8 @@ class _Form:
 
 class Sending:
     """`outcomes` are those of the recipients so far, the last host's word counting."""
+
+    __slots__ = ("_attempt", "_read", "outcomes")
 
     def __init__(self, task: Task, read: Read) -> None:
         self._attempt = task.attempt
@@ -61,7 +62,7 @@ class Sending:
         """
         later: list[int] = []
         try:
-            form = await self._form(channel)
+            form = self._as_it_is(channel) or await self._looked_at(channel)
         except Unsendable as problem:
             return self._cannot_take(channel, recipients, problem)
         except (SpoolError, NotInSpool, Malformed) as problem:
@@ -151,19 +152,19 @@ class Sending:
 
     # ------------------------------------------------------------ the content for one host
 
-    async def _form(self, channel: Channel) -> _Form:
-        """The content as it is, if it may go so without a look at more than memory; else `_looked_at`."""
+    def _as_it_is(self, channel: Channel) -> _Form | None:
+        """If the content may go so without a look at more than memory; None if not."""
         attempt, envelope, offered = self._attempt, self._envelope(), channel.session.extensions
         if "8BITMIME" not in offered or (envelope.smtputf8 and "SMTPUTF8" not in offered):
-            return await self._looked_at(envelope, offered)
+            return None
         body = envelope.body
         if body == "7BIT" and attempt.known_ascii() is not True:
             body = "8BITMIME"  # clients say 7BIT, or nothing, whatever they send
         return _Form(body, envelope.smtputf8, attempt.size, attempt.chunks)
 
-    async def _looked_at(self, envelope: Envelope, offered: dict[str, str]) -> _Form:
+    async def _looked_at(self, channel: Channel) -> _Form:
         """For a server that lacks what the message may need. Unsendable; SpoolError and the like."""
-        attempt = self._attempt
+        attempt, envelope, offered = self._attempt, self._envelope(), channel.session.extensions
         ascii = attempt.known_ascii()
         if ascii is None:
             ascii = await self._read(attempt.is_ascii)

@@ -203,7 +203,7 @@ def test_a_client_lost_in_its_content_leaves_nothing(site: Site) -> None:
     assert reception is not None
     client.transport.abortConnection()  # type: ignore[union-attr]
     site.reactor.run()
-    assert reception.incoming.aborted  # type: ignore[attr-defined]
+    assert reception.incoming.aborted  # type: ignore[union-attr]
     assert not site.stored and not site.offered
 
 
@@ -219,7 +219,7 @@ def test_an_aborted_transaction_leaves_nothing(site: Site, end: str) -> None:
         client.send(b"BDAT 0 LAST\r\n")
     else:
         client.say(end)
-    assert reception.incoming.aborted  # type: ignore[attr-defined]
+    assert reception.incoming.aborted  # type: ignore[union-attr]
     assert site.protocol.storing.reception is None
     assert not site.offered
 

@@ -83,6 +83,12 @@ class Authority:
         """With these rfc822Names, and `subject` as emailAddress. Negative `days`: it has expired."""
         return self._issue(name, tuple(x509.RFC822Name(san) for san in sans), subject=subject, days=days)
 
+    def client_of(self, subject: str, *names: x509.GeneralName, days: int = 30) -> Credential:
+        """With this subject, written as in RFC 4514, and these names."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name.from_rfc4514_string(subject)
+        return Credential(key, self._sign(name, key, sans=names, days=days))
+
     def crl(self, *revoked: Credential) -> bytes:
         now = datetime.now(UTC)
         builder = (

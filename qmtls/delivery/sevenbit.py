@@ -44,9 +44,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What a header section says of what follows it. `is_leaf` False: other parts follow."""
+    """What a header section says of the text behind it."""
 
-    is_leaf: bool
     encoding: str  # lower case; "" = none given
     may_be_encoded: bool
     is_mime: bool
@@ -110,7 +109,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.number = -1
-        self.part = _Part(True, "", True, False, False)
+        self.part = _Part("", True, False, False)
         self.frame: re.Pattern[bytes] | None = None  # any boundary line of the multiparts that we are in
         self._boundaries: list[tuple[bytes, bool]] = []  # innermost last; True: parts are messages (multipart/digest)
         self._mode = Kind.HEADER
@@ -174,7 +173,6 @@ class _Walk:
         encodable = not type_.startswith(("multipart/", "message/")) or type_.startswith("message/global")
         self.number += 1
         self.part = _Part(
-            is_leaf=not container,
             encoding=encoding,
             # Lines that are no fields end the header for some readers: they would not see what is put behind them.
             may_be_encoded=encodable and encoding in _IDENTITY and not message.defects,

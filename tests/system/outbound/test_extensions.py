@@ -17,8 +17,9 @@ from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.spool.bins import INJECT
 from qmtls.spool.maildir import MaildirSpool
+from tests.system.client import SmtpClient
 from tests.system.house import House
-from tests.system.mx import Do, FakeMx, Message
+from tests.system.mx import EXTENSIONS, Do, FakeMx, Message
 from tests.system.outbound import peers
 from tests.system.outbound.handing import open_to_all
 from tests.system.outbound.peers import running
@@ -103,6 +104,27 @@ def test_a_server_without_dsn_leaves_it_to_us(house: House) -> None:
     assert "secret text" not in news
     assert "Final-Recipient: rfc822; loud@peer.test" in failure and "Action: failed" in failure
     assert "secret text" in failure
+
+
+def test_what_a_client_asks_for_is_done(house: House) -> None:
+    """From one end to the other: taken by our server, kept in the queue, said or done on the way out."""
+    with FakeMx(extensions=(*EXTENSIONS, "DSN")) as dsn, FakeMx() as old:
+        open_to_all(house, f"dsn.test:127.0.0.1:{dsn.port}", f"old.test:127.0.0.1:{old.port}").start()
+        with SmtpClient(house.port) as client:
+            client.command("EHLO client.test", 250)
+            client.command("MAIL FROM:<postmaster@mx.test> RET=HDRS ENVID=QQ314", 250)
+            client.command("RCPT TO:<bob@dsn.test> NOTIFY=SUCCESS ORCPT=rfc822;Bob@orig.test", 250)
+            client.command("RCPT TO:<eve@old.test> NOTIFY=SUCCESS,DELAY", 250)
+            client.command("DATA", 354)
+            client.send(HELLO + b".\r\n")
+            client.expect(250)
+        (report,) = house.wait_for_mail()
+        house.wait_for_empty_queue()
+    mail, rcpt = (next(c for c in dsn.commands if c.startswith(verb)) for verb in ("MAIL", "RCPT"))
+    assert "RET=HDRS" in mail and "ENVID=QQ314" in mail
+    assert rcpt == "RCPT TO:<bob@dsn.test> NOTIFY=SUCCESS ORCPT=rfc822;Bob@orig.test"
+    assert b"Final-Recipient: rfc822; eve@old.test" in report and b"bob@dsn.test" not in report
+    assert b"Original-Envelope-Id: QQ314" in report
 
 
 @pytest.mark.parametrize("name", ["postfix", "exim"])

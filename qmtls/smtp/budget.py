@@ -20,15 +20,16 @@ _NEVER = 1 << 62
 
 
 class Budget:
-    """One session's accounts. Every method returns True while there is something left."""
+    """One session's accounts. What returns a bool returns True while there is something left."""
 
-    __slots__ = ("_errors", "_idle", "_max_errors", "_max_idle", "_max_unseen", "_refusals", "_unseen")
+    __slots__ = ("_errors", "_idle", "_max_errors", "_max_idle", "_max_unseen", "_refusals", "_unseen", "may_try")
 
     def __init__(self, max_errors: int, max_commands: int, max_recipients: int) -> None:
         self._max_errors = max_errors or _NEVER
         self._max_idle = max_commands or _NEVER
         self._max_unseen = UNSEEN * max_recipients
         self._errors = self._refusals = self._idle = self._unseen = 0
+        self.may_try = True  # recipients
 
     def error(self) -> bool:
         """The last error that is one too many is the one that ends the session."""
@@ -37,10 +38,7 @@ class Budget:
 
     def refusal(self) -> None:
         self._refusals += 1
-
-    @property
-    def may_try_recipients(self) -> bool:
-        return self._refusals < self._max_errors * REFUSALS
+        self.may_try = self._refusals < self._max_errors * REFUSALS
 
     def idle(self) -> bool:
         self._idle += 1

@@ -69,6 +69,8 @@ _ROUTE = re.compile(r"(@[^@,:]+(?:,@[^@,:]+)*):")
 _CHUNK = re.compile(rb"([0-9]{1,20})(?:[ \t]+((?i:LAST)))?")
 _VISIBLE = re.compile(rb"[ -~]+")
 
+_RELAYED = frozenset({"RET", "ENVID", "NOTIFY", "ORCPT"})
+
 _NOT_ASCII = reply(553, "5.6.7", "8-bit addresses need SMTPUTF8")
 
 
@@ -166,13 +168,13 @@ def _to_relay(values: dict[str, str]) -> tuple[tuple[str, str], ...]:
     AUTH= is not among them: it is another server's claim about the author, which we may not make ours
     (RFC 4954 section 5).
     """
-    pairs = []
-    for keyword, value in values.items():
-        if keyword in ("RET", "NOTIFY"):
-            pairs.append((keyword, value.upper()))
-        elif keyword in ("ENVID", "ORCPT"):
-            pairs.append((keyword, value))
-    return tuple(pairs)
+    if _RELAYED.isdisjoint(values):
+        return ()
+    return tuple(
+        (keyword, value.upper() if keyword in ("RET", "NOTIFY") else value)
+        for keyword, value in values.items()
+        if keyword in _RELAYED
+    )
 
 
 def _mailbox(path: bytes, status: str, smtputf8: bool = False) -> Address:

@@ -170,7 +170,7 @@ class ServerSession(Core):
             self.phase = Phase.HANDSHAKE
 
     def _mail(self, argument: bytes) -> None:
-        if not self.budget.may_try_recipients:
+        if not self.budget.may_try:
             self.end(server_replies.TOO_MANY_REFUSALS, "too many refused recipients")
             return
         config = self.config
@@ -178,7 +178,7 @@ class ServerSession(Core):
             self.settle(False)
             self.send(server_replies.STARTTLS_FIRST)
             return
-        transaction = commands.mail(argument, parameters.of_mail(self.esmtp, self.tls, bool(self.mechanisms)))
+        transaction = commands.mail(argument, parameters.of_mail(self.dialogue.esmtp, self.tls, bool(self.mechanisms)))
         if config.max_size and (transaction.size or 0) > config.max_size:
             self.settle(False)
             self.send(Fault.TOO_LARGE.reply)
@@ -191,7 +191,7 @@ class ServerSession(Core):
         recipient = commands.recipient(argument, parameters.of_rcpt(dialogue.esmtp, smtputf8), smtputf8=smtputf8)
         if len(dialogue.recipients) >= self.config.max_recipients:
             self.unseen(server_replies.TOO_MANY_RECIPIENTS)
-        elif not self.budget.may_try_recipients:
+        elif not self.budget.may_try:
             self.unseen(server_replies.RECIPIENTS_LATER)
         else:
             self.ask(recipient)

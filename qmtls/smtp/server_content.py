@@ -15,6 +15,8 @@ from qmtls.smtp.reply import Reply
 from qmtls.smtp.server_core import Core
 from qmtls.smtp.states import Phase
 
+_GO_AHEAD = server_replies.GO_AHEAD.encode()
+
 
 def data(session: Core, argument: bytes) -> None:
     commands.nothing(argument)
@@ -61,7 +63,7 @@ def answer(session: Core, chunking: bool, reply: Reply) -> None:
         session.settle(True)
     else:
         session.intake = Intake(_limit(session))
-        session.send(server_replies.GO_AHEAD)
+        session.out.append(_GO_AHEAD)
 
 
 def limit(session: Core, octets: int) -> None:

@@ -20,11 +20,11 @@ def test_commands_without_a_message() -> None:
 def test_refused_recipients() -> None:
     budget = Budget(3, 2, 10)
     for _ in range(3 * REFUSALS):
-        assert budget.may_try_recipients
+        assert budget.may_try
         budget.refusal()
-    assert not budget.may_try_recipients
+    assert not budget.may_try
     budget.message()
-    assert not budget.may_try_recipients
+    assert not budget.may_try
 
 
 def test_what_is_unseen_has_an_end_too() -> None:
@@ -36,4 +36,4 @@ def test_no_limit() -> None:
     budget = Budget(0, 0, 2)
     for _ in range(10_000):
         budget.refusal()
-        assert budget.error() and budget.idle() and budget.may_try_recipients
+        assert budget.error() and budget.idle() and budget.may_try

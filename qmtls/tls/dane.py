@@ -91,7 +91,7 @@ def tlsa_owner(host: str, port: int) -> str:
 
 def tlsas_of(base: str, port: int, records: Iterable[Tlsa], *, secure: bool, malformed: int = 0) -> Tlsas:
     """Sorts the records of one answer. `malformed` is the number of those that could not even be taken apart."""
-    usable, unusable = [], ["a record that is too short"] * malformed
+    usable, unusable = [], ["a record that cannot be read"] * malformed
     for number, record in enumerate(records):
         problem = f"there are more than {MAX_RECORDS}" if number >= MAX_RECORDS else unusable_because(record)
         if problem:

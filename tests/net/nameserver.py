@@ -54,7 +54,7 @@ def answer(question: bytes, transport: str, asked: Asked) -> bytes | None:
         reply.answer.append(dns.rrset.from_text(name, 300, "IN", kind, *records))
     elif name not in NAMES:
         reply.set_rcode(dns.rcode.NXDOMAIN)
-    wire = reply.to_wire()
+    wire = reply.to_wire(max_size=65535)
     if transport == "udp" and len(wire) > 512:
         cut = dns.message.make_response(query)
         cut.flags |= dns.flags.TC

@@ -177,6 +177,5 @@ class Core:
         self.dialogue.close()
         self.phase = Phase.CLOSED
         self.asked = None
-        self.exchange = None
         self.buffer.clear()
         self.events.append(events.Closed(why))

@@ -25,7 +25,9 @@ from qmtls.net.channel import Channel, HandshakeFailed, OffReactor
 from qmtls.net.resolver import DnsTrouble, NoSuchName, Resolver, is_ip
 from qmtls.net.snapshot import Snapshot
 from qmtls.smtp.events import Ended, Greeted, TlsGo, TlsRefused
-from qmtls.tls.policy import Level, Policy, find_policy, pinned_hosts, raised
+from qmtls.tls.evidence import raised
+from qmtls.tls.fallback import NOT_OFFERED, NoTls, Then, Trouble, left_after, then
+from qmtls.tls.policy import Level, Policy, find_policy, pinned_hosts
 from qmtls.tls.verdict import Verdict, judge
 
 SMTP_PORT = 25
@@ -62,7 +64,11 @@ class Unreachable(Exception):
 
 
 class _TlsBroke(Exception):
-    """The handshake (or what led to it) failed: at level `may` worth one plaintext try on a new connection."""
+    """This connection is lost for TLS and for plaintext; `no_tls` says how."""
+
+    def __init__(self, no_tls: NoTls) -> None:
+        super().__init__(no_tls.words)
+        self.no_tls = no_tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +148,13 @@ class Dialer:
     async def open_channel(self, target: Target, policy: Policy, snapshot: Snapshot) -> Channel:
         """A channel that may carry mail under `policy`. Raises HostFailed."""
         if policy.broken or policy.skip:
-            verdict = judge(policy, None, str(target))
+            verdict = judge(policy, NOT_OFFERED, str(target))
             raise HostFailed(verdict.sentence, verdict.status, tls=True)
         try:
             return await self._open(target, policy, snapshot, with_tls=policy.level is not Level.NONE)
         except _TlsBroke as broke:
-            verdict = judge(policy, None, str(target), str(broke))
-            if not verdict.ok:
+            verdict = judge(policy, broke.no_tls, str(target))
+            if then(policy.level, broke.no_tls.trouble) is not Then.PLAIN_AGAIN:
                 raise HostFailed(verdict.sentence, verdict.status, tls=True) from broke
             self.say(f"tls fallback host={target} reason={broke}")
         try:
@@ -165,7 +171,7 @@ class Dialer:
             elif "STARTTLS" in greeted.extensions:
                 await self._secure(channel, target, policy, snapshot)
             else:
-                _settle(channel, judge(policy, None, str(target), "STARTTLS is not offered"))
+                _settle(channel, judge(policy, NOT_OFFERED, str(target)))
         except BaseException:
             channel.quit()
             raise
@@ -188,16 +194,17 @@ class Dialer:
         channel.session.start_tls()
         event = await channel.next()
         if isinstance(event, TlsRefused):
-            _settle(channel, judge(policy, None, str(target), f"STARTTLS was answered {event.reply}"))
+            refused = NoTls(Trouble.REFUSED, f"STARTTLS was answered {event.reply}")
+            _settle(channel, judge(policy, refused, str(target)))
             return
         if not isinstance(event, TlsGo):
             assert isinstance(event, Ended)
-            raise _TlsBroke(f"{event.why} at STARTTLS")
+            raise _TlsBroke(NoTls(Trouble.CUT, f"{event.why} at STARTTLS"))
         name = "" if is_ip(target.name) else target.name
         try:
             facts = await channel.start_tls(snapshot.client.creator(policy, name), name)
         except HandshakeFailed as problem:
-            raise _TlsBroke(f"the TLS handshake failed: {problem}") from problem
+            raise _TlsBroke(NoTls(Trouble.HANDSHAKE, f"the TLS handshake failed: {problem}")) from problem
         verdict = judge(policy, facts, str(target))
         if not verdict.ok:
             channel.abort()
@@ -208,7 +215,7 @@ class Dialer:
         if isinstance(event, Ended) and event.reply is None:
             # TLS 1.3 tells a client of a refused certificate only after its side of the handshake is done.
             why = channel.tls_ended or event.why
-            raise _TlsBroke(f"the host ended the session right after the TLS handshake: {why}")
+            raise _TlsBroke(left_after(why, target.name, certificate_shown=False))
         _greeted(event, target)
 
 

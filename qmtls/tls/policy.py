@@ -1,8 +1,9 @@
 """Which TLS a destination demands: the rules as data, and the first match as a pure function.
 
 Order (docs/tls.md): pin file of the recipient's domain, pin file of the host, `tlspolicy` (the domain, its parents,
-then the route), `notlshosts` and `exhaustivelist`, then `tlsdefault`. Look-ups are in dictionaries only, so a
-name from DNS can never become a path. A message may raise the demand (`raised`), never lower it.
+then the route), `notlshosts` and `exhaustivelist`, then `tlsdefault`. What DNS and MTA-STS say of the host comes in
+later, where the rule lets it (qmtls.tls.evidence). Look-ups are in dictionaries only, so a name from DNS can never
+become a path. The day is an argument: a line whose `until=` has passed ends, unless that would weaken what it says.
 """
 
 from __future__ import annotations
@@ -10,58 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from enum import Enum
 
 from cryptography import x509
 
+from qmtls.tls.demand import Level as Level
+from qmtls.tls.demand import Origin as Origin
+from qmtls.tls.demand import Policy as Policy
 from qmtls.tls.names import canonical, is_ip
 from qmtls.tls.pin import PinSet as PinSet
-
-
-class Level(Enum):
-    """What must be true of the connection before content goes over it; weakest first."""
-
-    __hash__ = object.__hash__  # a table look-up costs no call in Python
-
-    NONE = "none"
-    MAY = "may"
-    ENCRYPT = "encrypt"
-    VERIFY = "verify"
-    SECURE = "secure"
-    PIN = "pin"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a rule was written: `file` as shown to people ("control/tlspolicy"), `line` 0 for a whole file."""
-
-    file: str
-    line: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The demand towards one host.
-
-    `names` are the names that the server's certificate must carry one of (levels verify, secure and an anchored
-    pin); a leading dot means any name below. `anchors` None = the system's authorities.
-    `broken` is the sentence of a rule that cannot be used (an empty pin file): mail waits.
-    `skip` is the sentence why this host is passed over (another host of the domain is pinned).
-    """
-
-    level: Level
-    origin: Origin
-    pins: PinSet = field(default_factory=PinSet)
-    names: tuple[str, ...] = ()
-    anchors: tuple[x509.Certificate, ...] | None = None
-    min_version: str = ""  # "TLSv1.3"; "" = the default floor, TLSv1.2
-    ciphers: str = ""
-    broken: str = ""
-    why: str = ""  # for people: "pin file control/mx.example.pem"
-    skip: str = ""
+from qmtls.tls.strength import at_least
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +40,7 @@ class PolicyLine:
     domain: str
     policy: Policy
     match: tuple[str, ...] = ()  # "hostname", "nexthop", "dot-nexthop" or literal names, in the file's order
-    until: date | None = None  # a passed date changes nothing yet but is reported
+    until: date | None = None  # the last day on which it holds whatever applies without it
     owner: str = ""
     reason: str = ""
 
@@ -97,55 +55,65 @@ class PolicyRules:
     exhaustive: Origin | None = None
     no_tls: Mapping[str, Origin] = field(default_factory=dict)  # by lower-case host name
     default_match: tuple[str, ...] = ()  # as PolicyLine.match, for `default`
+    identities: frozenset[str] = frozenset()  # names that have a file in clientcerts/
+    dated: bool = field(init=False, compare=False)  # some line has an `until`: the day matters
     domain_pins: Mapping[str, Policy] = field(init=False, repr=False, compare=False)  # `pins` as demands
     host_pins: Mapping[str, Policy] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_domain = {name: _pin_policy(pin, (name, f".{name}")) for name, pin in self.pins.items()}
         by_host = {name: _pin_policy(pin, (name,)) for name, pin in self.pins.items()}
+        object.__setattr__(self, "dated", any(line.until is not None for line in self.lines.values()))
         object.__setattr__(self, "domain_pins", by_domain)
         object.__setattr__(self, "host_pins", by_host)
 
 
-def find_policy(rules: PolicyRules, domain: str, host: str, *, route: str = "") -> Policy:
-    """The demand towards `host` for mail to recipients in `domain`; always one, the first that matches.
+def find_policy(rules: PolicyRules, domain: str, host: str, *, route: str = "", today: date | None = None) -> Policy:
+    """The rule for `host` and mail to recipients in `domain`; always one, the first that matches.
 
     `host` is the MX host or relay name, "" if none is known; `route` is "[relay]:port" when smtproutes chose the relay.
+    Without `today` every line holds.
     """
     domain, host = canonical(domain), canonical(host)
-    pinned = rules.domain_pins.get(domain) or (rules.host_pins.get(host) if host else None)
-    if pinned is not None:
-        return pinned
-    # Where smtproutes chose the relay, its name is ours, not the DNS's: it is the next hop that may be verified.
-    next_hop = host if route else domain
-    if rules.lines:
-        for key in _line_keys(domain, canonical(route)):
-            line = rules.lines.get(key)
-            if line is not None:
-                return _with_names(line.policy, line.match, host, next_hop)
+    found = rules.domain_pins.get(domain) or (rules.host_pins.get(host) if host else None)
+    if found is None:
+        keys = _line_keys(domain, canonical(route)) if rules.lines else iter(())
+        # Where smtproutes chose the relay, its name is ours, not the DNS's: it is the next hop that may be verified.
+        found = _unpinned(rules, keys, host, host if route else domain, today)
+    if rules.identities and found.level is not Level.NONE:
+        shown = next((name for name in (domain, host) if name in rules.identities), "")
+        return replace(found, identity=shown) if shown else found
+    return found
+
+
+def _unpinned(rules: PolicyRules, keys: Iterator[str], host: str, next_hop: str, today: date | None) -> Policy:
+    for key in keys:
+        line = rules.lines.get(key)
+        if line is not None:
+            found = with_names(line.policy, line.match, host, next_hop)
+            if today is None or line.until is None or today <= line.until:
+                return found
+            without = _unpinned(rules, keys, host, next_hop, today)
+            return without if at_least(without, found) else found
     plain = _told_to_be_plain(rules, host)
-    if plain is not None:
-        return plain
-    return _with_names(rules.default, rules.default_match, host, next_hop)
+    return with_names(rules.default, rules.default_match, host, next_hop) if plain is None else plain
 
 
-REQUIRETLS = "REQUIRETLS of the message"
+def without_line(rules: PolicyRules, line: PolicyLine, today: date) -> Policy | None:
+    """What applies once the time of `line` is over; None if that would be weaker, so that the line stays.
 
-# The levels that say nothing about who the host is.
-_UNVERIFIED = frozenset({Level.NONE, Level.MAY, Level.ENCRYPT})
-
-
-def raised(policy: Policy, domain: str, host: str, *, route: str = "") -> Policy:
-    """`policy` for a message with REQUIRETLS: the host must be verified (RFC 8689 section 4.2.1).
-
-    A rule that verifies is kept as it is. Else the certificate must be that of the recipient's domain, as at level
-    `secure`: the name of an MX host is only what an unsigned DNS answer said.
+    For a host of which nothing is known; for a parent's line, for a name below it.
     """
-    if policy.level not in _UNVERIFIED or policy.broken or policy.skip:
-        return policy
-    demand = replace(policy, level=Level.SECURE, why=f"{REQUIRETLS} (over {policy.why or policy.origin})")
-    domain, host = canonical(domain), canonical(host)
-    return _with_names(demand, (), host, host if route else domain)
+    name = f"any{line.domain}" if line.domain.startswith(".") else line.domain.partition("]")[0].removeprefix("[")
+    route = line.domain if line.domain.startswith("[") else ""
+    keys = iter([line.domain, *_after(line.domain, route, name)])
+    found = _unpinned(rules, keys, name if route else "", name, today)
+    return None if found.origin == line.policy.origin else found
+
+
+def _after(key: str, route: str, name: str) -> list[str]:
+    keys = list(_line_keys("" if route else name, route))
+    return keys[keys.index(key) + 1 :]
 
 
 def pinned_hosts(rules: PolicyRules, hosts: Sequence[str]) -> frozenset[str]:
@@ -196,7 +164,7 @@ def _pin_policy(pin: PinFile, names: tuple[str, ...]) -> Policy:
 _DEFAULT_MATCH = {Level.VERIFY: ("hostname",), Level.SECURE: ("nexthop", "dot-nexthop")}
 
 
-def _with_names(policy: Policy, match: tuple[str, ...], host: str, next_hop: str) -> Policy:
+def with_names(policy: Policy, match: tuple[str, ...], host: str, next_hop: str) -> Policy:
     """`policy` with the names that this host must show."""
     default = _DEFAULT_MATCH.get(policy.level)
     if default is None:
@@ -206,15 +174,4 @@ def _with_names(policy: Policy, match: tuple[str, ...], host: str, next_hop: str
         name = {"hostname": host, "nexthop": next_hop, "dot-nexthop": f".{next_hop}"}.get(word, word)
         if name not in ("", "."):
             names.append(name)
-    return Policy(
-        policy.level,
-        policy.origin,
-        pins=policy.pins,
-        names=tuple(names),
-        anchors=policy.anchors,
-        min_version=policy.min_version,
-        ciphers=policy.ciphers,
-        broken=policy.broken,
-        skip=policy.skip,
-        why=policy.why,
-    )
+    return replace(policy, names=tuple(names))

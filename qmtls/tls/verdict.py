@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cryptography import x509
 
 from qmtls.tls.complaints import worst_words
+from qmtls.tls.dane import judge_dane
+from qmtls.tls.demand import Level, Policy
 from qmtls.tls.facts import TlsFacts
+from qmtls.tls.fallback import NoTls, Then, then
+from qmtls.tls.groups import is_hybrid
 from qmtls.tls.names import name_matches, shown_names
 from qmtls.tls.pin import certificate_digest, key_digest, key_pin_text
-from qmtls.tls.policy import Level, Policy
 
-# RFC 3463 section 3.8
-NOT_SUPPORTED = "4.7.4"  # the host offers no TLS
-CRYPTOGRAPHIC_FAILURE = "4.7.5"  # it does, and what it shows does not do
+CRYPTOGRAPHIC_FAILURE = "4.7.5"  # RFC 3463 section 3.8: there is TLS, and what it shows does not do
+
+_NO_TIME = datetime(1, 1, 1, tzinfo=UTC)  # before any certificate is valid
 
 _ODD = re.compile(r"[^ -~]")
 
@@ -38,29 +42,49 @@ class Verdict:
     summary: str
 
 
-def judge(policy: Policy, facts: TlsFacts | None, host: str, no_tls: str = "") -> Verdict:
-    """`facts` None = the connection is plaintext, and `no_tls` says why: "STARTTLS is not offered"."""
+def judge(policy: Policy, facts: TlsFacts | NoTls, host: str, now: datetime | None = None) -> Verdict:
+    """NoTls = the connection is plaintext, or would have to be. `now` is asked for only where TLSA records name a CA,
+    whose path depends on it; without it none is good."""
     if policy.broken or policy.skip:
         return Verdict(False, policy.broken or policy.skip, CRYPTOGRAPHIC_FAILURE, f"{policy.level.value} failed")
-    if facts is None:
-        return _judge_plaintext(policy, host, no_tls)
+    if isinstance(facts, NoTls):
+        return _judge_plaintext(policy, host, facts)
+    verdict = _judge_identity(policy, facts, host, now)
+    if policy.pq and verdict.ok and not is_hybrid(facts.group):
+        what = f"{host} agreed on the group {facts.group or '(unknown)'}, which is no hybrid post-quantum one"
+        return _unmet(policy, f"{what}, but {_rule(policy)} has pq=require", "its administrator must offer one")
+    return verdict
+
+
+def _judge_identity(policy: Policy, facts: TlsFacts, host: str, now: datetime | None) -> Verdict:
     match policy.level:
         case Level.NONE | Level.MAY | Level.ENCRYPT:
-            return _met(policy, host, facts, "TLS, certificate not asked for", f"{policy.level.value} (unverified)")
-        case Level.VERIFY | Level.SECURE:
+            return _met(policy, host, facts, "certificate not asked for", f"{policy.level.value} (unverified)")
+        case Level.VERIFY | Level.SECURE | Level.STS:
             return _judge_chain(policy, facts, host)
+        case Level.DANE | Level.DANE_ONLY:
+            return _judge_dane(policy, facts, host, now or _NO_TIME)
         case Level.PIN:
             return _judge_pin(policy, facts, host)
 
 
-def _judge_plaintext(policy: Policy, host: str, no_tls: str) -> Verdict:
-    seen = _ODD.sub("?", no_tls) or "there is no TLS"
-    if policy.level in (Level.NONE, Level.MAY):
+def _judge_plaintext(policy: Policy, host: str, no_tls: NoTls) -> Verdict:
+    seen = _ODD.sub("?", no_tls.words) or "there is no TLS"
+    if then(policy.level, no_tls.trouble) is not Then.NEXT_HOST:
         return Verdict(True, f"{host}: plaintext ({seen}), as {_rule(policy)} permits", "", "plain")
-    # A host that offers TLS and then breaks it is another finding than one that has none.
-    status = CRYPTOGRAPHIC_FAILURE if "handshake" in seen else NOT_SUPPORTED
     mend = "its administrator must mend that, or that rule must go"
-    return _unmet(policy, f"{host}: {seen}, but {_rule(policy)} demands TLS", mend, status)
+    if no_tls.mend:
+        mend += f"; {_ODD.sub('?', no_tls.mend)}"
+    return _unmet(policy, f"{host}: {seen}, but {_rule(policy)} demands TLS", mend, no_tls.status)
+
+
+def _judge_dane(policy: Policy, facts: TlsFacts, host: str, now: datetime) -> Verdict:
+    if policy.tlsas is None:
+        return _unmet(policy, f"{host}: its TLSA records are not known, but {_rule(policy)} demands DANE", _MEND_HOST)
+    met, words = judge_dane(policy.tlsas, facts, policy.names, now)
+    if met:
+        return _met(policy, host, facts, words, policy.level.value)
+    return _unmet(policy, f"{host} {words}, as {_rule(policy)} demands", "its administrator must mend that")
 
 
 def _judge_chain(policy: Policy, facts: TlsFacts, host: str) -> Verdict:

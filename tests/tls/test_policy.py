@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+
 import pytest
 
+from qmtls.tls.evidence import raised
 from qmtls.tls.pin import PinSet, read_pin_file
 from qmtls.tls.policy import (
     Level,
@@ -12,7 +16,7 @@ from qmtls.tls.policy import (
     PolicyRules,
     find_policy,
     pinned_hosts,
-    raised,
+    without_line,
 )
 from tests.tls.pki import certificate, host, pem
 
@@ -152,3 +156,64 @@ def test_a_demand_that_knows_the_host_is_high_enough(level: Level) -> None:
 def test_a_broken_rule_stays_broken() -> None:
     policy = Policy(Level.MAY, Origin("f"), broken="cannot be used")
     assert raised(policy, "d.example", "mx.h.example") is policy
+
+
+# ---------------------------------------------------------------- lines whose time is over
+
+DAY, NEXT = date(2026, 6, 1), date(2026, 6, 2)
+
+
+def until(key: str, level: Level, number: int = 1) -> PolicyLine:
+    return replace(line(key, level, number=number), until=DAY)
+
+
+def ruled(*lines: PolicyLine, default: Level = Level.MAY, **more: object) -> PolicyRules:
+    rule = Policy(default, Origin("control/tlsdefault"))
+    return PolicyRules(rule, lines={each.domain: each for each in lines}, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rules", "level"),
+    [
+        (ruled(until("a.example", Level.NONE)), Level.MAY),
+        (ruled(until("a.example", Level.MAY)), Level.MAY),
+        (ruled(until("a.example", Level.MAY), default=Level.DANE), Level.DANE),
+        (ruled(until("a.example", Level.MAY), default=Level.NONE), Level.MAY),
+        (ruled(until("a.example", Level.SECURE)), Level.SECURE),
+        (ruled(until("a.example", Level.ENCRYPT), default=Level.DANE), Level.ENCRYPT),
+        (ruled(until("a.example", Level.MAY), line(".example", Level.ENCRYPT, number=2)), Level.ENCRYPT),
+        (ruled(until("a.example", Level.ENCRYPT), line(".example", Level.MAY, number=2)), Level.ENCRYPT),
+        (ruled(until("a.example", Level.NONE), until(".example", Level.MAY, 2), default=Level.ENCRYPT), Level.ENCRYPT),
+        (ruled(until("a.example", Level.MAY), until(".example", Level.ENCRYPT, 2)), Level.ENCRYPT),
+        (ruled(until("a.example", Level.MAY), exhaustive=Origin("e")), Level.MAY),
+        (ruled(until("a.example", Level.MAY), no_tls={"mx.b.example": Origin("n")}), Level.MAY),
+    ],
+)
+def test_a_passed_line_ends_only_if_nothing_becomes_weaker(rules: PolicyRules, level: Level) -> None:
+    first = rules.lines["a.example"].policy.level
+    assert rules.dated
+    assert find_policy(rules, "a.example", "mx.b.example", today=DAY).level is first
+    assert find_policy(rules, "a.example", "mx.b.example").level is first
+    assert find_policy(rules, "a.example", "mx.b.example", today=NEXT).level is level
+
+
+def test_what_applies_after_it_can_be_asked() -> None:
+    rules = ruled(
+        until("a.example", Level.MAY), until(".example", Level.ENCRYPT, 2), until("[r.example]:26", Level.NONE)
+    )
+    ends = without_line(rules, rules.lines["a.example"], NEXT)
+    assert ends is not None and ends.level is Level.ENCRYPT
+    assert without_line(rules, rules.lines[".example"], NEXT) is None
+    ends = without_line(rules, rules.lines["[r.example]:26"], NEXT)
+    assert ends is not None and ends.level is Level.MAY
+
+
+def test_rules_without_dates_need_no_day() -> None:
+    assert not RULES.dated
+
+
+def test_whose_certificate_we_show() -> None:
+    rules = PolicyRules(DEFAULT, identities=frozenset({"a.example", "mx.b.example"}))
+    assert find_policy(rules, "A.example", "mx.b.example").identity == "a.example"
+    assert find_policy(rules, "b.example", "MX.b.example").identity == "mx.b.example"
+    assert find_policy(rules, "c.example", "mx.c.example") is DEFAULT

@@ -1,7 +1,7 @@
 # Two commands for a newcomer, each of which sets up all that it needs:
 #   make run     two mail servers on loopback, one message refused, one relayed and shown
 #   make test    everything that CI runs
-# The others: make fast (the tests that start nothing, half a minute), make bench, make stop, make clean.
+# The others: make fast (starts nothing, half a minute), make bench, make fuzz (an hour and more), make stop, make clean.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 SHELL := /bin/sh
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test fast lint bench clean
+.PHONY: help run stop test fast lint bench fuzz clean
 
 help:
 	@sed -n 's/^#   //p; s/^# The others/Others/p' Makefile
@@ -42,6 +42,11 @@ fast: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench
+
+# make fuzz MINUTES=1: so long for each target
+fuzz: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	nice $(BIN)/python -m fuzz --minutes $(or $(MINUTES),12)
 
 clean:
 	-@test ! -x $(BIN)/python || $(BIN)/python scripts/demo.py --stop

@@ -19,7 +19,7 @@ SEEDS = (
 )
 
 
-def read(data: bytes) -> Proxied | None | str:
+def read(data: bytes) -> Proxied | str | None:
     try:
         return read_header(data)
     except BadHeader as problem:
@@ -30,7 +30,7 @@ def target(data: bytes) -> None:
     found = read(data)
     for cut in range(0, len(data), max(1, len(data) // 8)):
         part = read(data[:cut])
-        assert part is None or part == found or isinstance(part, str) and isinstance(found, str)
+        assert part is None or part == found or (isinstance(part, str) and isinstance(found, str))
     if isinstance(found, Proxied):
         assert 0 < found.size <= len(data)
         assert read(data + b"\0") == found

@@ -17,7 +17,7 @@ from qmtls.cli.home import DEFAULT, Home, default_home
 from qmtls.cli.output import FINDINGS, CommandError
 from qmtls.cli.parser import Commands, Parser
 
-COMMANDS = ("init", "check", "cert", "send", "sendmail", "queue", "mailbox", "clients", "user")
+COMMANDS = ("init", "check", "cert", "send", "sendmail", "queue", "mailbox", "clients", "user", "dkim")
 
 _ABOUT = "Administers a qmtls home: its certificates, its mailboxes, its queue. The service itself is `twistd qmtls`."
 _EPILOG = """exit status: 0 done, 1 findings or not found, 2 usage (sendmail: those of sysexits.h)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from qmtls.access import AccessRules
+from qmtls.control.dkim import read_dkim_keys
 from qmtls.control.limits import read_limits
 from qmtls.control.lists import BadValueError, Content, ControlFiles, quote
 from qmtls.control.pem import load_authorities, load_credential, load_crls
@@ -102,6 +103,7 @@ def compile_control(control: Path) -> Settings:
         listeners=_listeners(files),
         limits=read_limits(files, access.networks),
         users=read_users(files),
+        dkim=read_dkim_keys(files),
         warnings=files.finish(),  # evaluated last: everything has been read, and a problem ends it here
     )
 

@@ -50,6 +50,7 @@ def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
     found += _server(compiled, time)
     found += _client_trust(compiled, time)
     found += _client_rules(compiled, time)
+    found += _dkim_keys(compiled)
     for name in sorted(compiled.tls.pins):
         found += _pin(compiled.tls.pins[name], time)
     for line in sorted(compiled.tls.lines.values(), key=lambda line: line.policy.origin.line):
@@ -146,6 +147,13 @@ def _client_rules(settings: Settings, now: datetime) -> Iterator[Finding]:
             yield Finding(FindingLevel.WARNING, rule.origin, text)
         elif end <= now + AHEAD:
             yield Finding(FindingLevel.WARNING, rule.origin, f"{last} is near: {what} after it; set a new date")
+
+
+def _dkim_keys(settings: Settings) -> Iterator[Finding]:
+    for domain in sorted(settings.dkim):
+        for key in settings.dkim[domain]:
+            text = f"signs mail of {domain} ({key.kind}); its TXT record is {key.record[0]}"
+            yield Finding(FindingLevel.NOTE, key.origin, text)
 
 
 def _pin(pin: PinFile, now: datetime) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 # Directories whose files count; any other directory counts by itself only (a NAME.pem that is one defers mail).
-DIRECTORIES = ("servercerts", "clientcerts", "tlshosts", "notlshosts")
+DIRECTORIES = ("servercerts", "clientcerts", "tlshosts", "notlshosts", "dkim")
 
 
 def fingerprint(control: Path) -> Hashable:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -19,6 +19,7 @@ from qmtls.control.settings import Credential
 from qmtls.tls.pin import PinError, is_ca, read_certificates
 
 MIN_RSA_BITS = 2048  # what OpenSSL's security level 2 accepts
+MIN_DKIM_BITS = 1024  # RFC 8301 section 3.2: verifiers take no less
 OTHERS = 0o007  # permission bits of those who are neither owner nor group
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
@@ -29,13 +30,23 @@ _KEY_MEND = "put key and certificate into one file, as docs/control.md shows for
 
 def load_credential(content: Content) -> Credential:
     """A private key that only its owner and group can read, and its certificate chain, in either order."""
-    if content.mode & OTHERS:
-        mend = f"chmod {content.mode & 0o770:04o} {content.path}"
-        raise BadValueError("holds a private key that others than its owner and group can read", mend)
+    _check_mode(content)
     key = _private_key(content.data)
     chain = load_certificates(content)
     _check_pair(key, chain[0])
     return Credential(content.origin, key, chain)
+
+
+def load_dkim_key(content: Content) -> rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey:
+    """A private key that only its owner and group can read, of a kind that DKIM knows."""
+    _check_mode(content)
+    match _one_key(content.data, "put the private key there alone, as `qmtls dkim make` does"):
+        case rsa.RSAPrivateKey() as key if key.key_size < MIN_DKIM_BITS:
+            raise BadValueError(f"holds an RSA key of only {key.key_size} bits", "make one of 2048")
+        case (rsa.RSAPrivateKey() | ed25519.Ed25519PrivateKey()) as key:
+            return key
+        case _:
+            raise BadValueError("holds a key that is neither RSA nor Ed25519", "make one with `qmtls dkim make`")
 
 
 def load_certificates(content: Content) -> tuple[x509.Certificate, ...]:
@@ -72,17 +83,27 @@ def _blocks(data: bytes, kind: bytes) -> Iterator[bytes]:
     return (found[0] for found in _BLOCK.finditer(data) if found[1] == kind)
 
 
-def _private_key(data: bytes) -> PrivateKeyTypes:
+def _check_mode(content: Content) -> None:
+    if content.mode & OTHERS:
+        mend = f"chmod {content.mode & 0o770:04o} {content.path}"
+        raise BadValueError("holds a private key that others than its owner and group can read", mend)
+
+
+def _one_key(data: bytes, mend_form: str) -> PrivateKeyTypes:
     if _ENCRYPTED.search(data):
         mend = "take the passphrase off: openssl pkey -in FILE -out NEWFILE"
         raise BadValueError("holds a private key that is protected by a passphrase", mend)
     blocks = [found[0] for found in _BLOCK.finditer(data) if found[1].endswith(b"PRIVATE KEY")]
     if len(blocks) != 1:
-        raise BadValueError(f"holds {len(blocks) or 'no'} private key{'s' if blocks else ''}", _KEY_MEND)
+        raise BadValueError(f"holds {len(blocks) or 'no'} private key{'s' if blocks else ''}", mend_form)
     try:
-        key = load_pem_private_key(blocks[0], None)
+        return load_pem_private_key(blocks[0], None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
-        raise BadValueError("holds a private key that cannot be read", _KEY_MEND) from problem
+        raise BadValueError("holds a private key that cannot be read", mend_form) from problem
+
+
+def _private_key(data: bytes) -> PrivateKeyTypes:
+    key = _one_key(data, _KEY_MEND)
     match key:
         case rsa.RSAPrivateKey() if key.key_size < MIN_RSA_BITS:
             raise BadValueError(f"holds an RSA key of only {key.key_size} bits", f"make one of {MIN_RSA_BITS} or more")

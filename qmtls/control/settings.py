@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from qmtls.access import AccessRules
+from qmtls.delivery.dkim import DkimKeys
 from qmtls.delivery.routes import Routing
 from qmtls.recipients import Recipients
 from qmtls.limits import LimitRules
@@ -104,4 +105,5 @@ class Settings:
     listeners: tuple[Listener, ...]  # () = the default
     limits: LimitRules = field(default_factory=LimitRules)
     users: Mapping[str, User] = field(default_factory=dict)  # by name; {} = no AUTH with a password
+    dkim: DkimKeys = field(default_factory=dict)  # {} = nothing is signed
     warnings: tuple[Problem, ...] = ()  # what `qmtls check` says although the directory can be used

@@ -26,6 +26,7 @@ class Attempt:
         "open_tasks",
         "outcomes",
         "remembered",
+        "signatures",
         "spool",
         "tried",
         "waited",
@@ -42,6 +43,7 @@ class Attempt:
         self.open_tasks = 0
         self.in_hand = 0  # tasks being served at this moment
         self.outcomes: dict[int, Outcome] = {}
+        self.signatures: dict[str, bytes] = {}  # DKIM fields, by the form of the content that they are for
         self._content: Content | None = None
 
     @property

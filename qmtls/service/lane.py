@@ -18,6 +18,7 @@ from qmtls.net.outbound import Dialer, HostFailed, Target, Unreachable, all_fail
 from qmtls.net.snapshot import Snapshot
 from qmtls.service.attempt import Task
 from qmtls.service.sending import Read, Sending
+from qmtls.service.signing import Signer
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 from qmtls.tls.policy import Policy
 
@@ -31,6 +32,7 @@ class Workshop:
     current: Callable[[], Snapshot]
     read: Read
     say: Callable[[str], None]
+    signer: Signer | None = None
 
 
 class Lane:
@@ -79,7 +81,7 @@ class Lane:
             task.attempt.in_hand -= 1
 
     async def _serve(self, task: Task) -> dict[int, Outcome]:
-        sending = Sending(task, self._shop.read)
+        sending = Sending(task, self._shop.read, self._shop.signer)
         tried, waiting = None, task.recipients
         if self.usable and self._meets_demand(task.next_hop):
             channel = self._channel

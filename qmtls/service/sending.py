@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -22,6 +23,7 @@ from qmtls.delivery.outcome import Fate, Notice, Outcome, judge_result, too_many
 from qmtls.delivery.sevenbit import Unconvertible, survey, to_seven_bit
 from qmtls.net.channel import Channel
 from qmtls.service.attempt import Task
+from qmtls.service.signing import Signer
 from qmtls.smtp.client import Outgoing, Unsendable
 from qmtls.smtp.envelope import Envelope
 from qmtls.smtp.events import Result, Stage
@@ -43,16 +45,18 @@ class _Form(NamedTuple):
     smtputf8: bool
     size: int
     chunks: Callable[[], Iterator[bytes]]
+    converted: bool = False
 
 
 class Sending:
     """`outcomes` are those of the recipients so far, the last host's word counting."""
 
-    __slots__ = ("_attempt", "_read", "outcomes")
+    __slots__ = ("_attempt", "_read", "_signer", "outcomes")
 
-    def __init__(self, task: Task, read: Read) -> None:
+    def __init__(self, task: Task, read: Read, signer: Signer | None = None) -> None:
         self._attempt = task.attempt
         self._read = read
+        self._signer = signer if signer is not None and signer.wants(task.attempt) else None
         self.outcomes: dict[int, Outcome] = {}
 
     async def put_to(self, channel: Channel, recipients: Sequence[int], *, reused: bool) -> tuple[int, ...]:
@@ -63,6 +67,8 @@ class Sending:
         later: list[int] = []
         try:
             form = self._as_it_is(channel) or await self._looked_at(channel)
+            if self._signer is not None:
+                form = await self._signed(self._signer, form)
         except Unsendable as problem:
             return self._cannot_take(channel, recipients, problem)
         except (SpoolError, NotInSpool, Malformed) as problem:
@@ -181,7 +187,14 @@ class Sending:
         except Unconvertible as problem:
             why = f"the server takes 7-bit text only, and the message cannot be converted: {problem}"
             raise Unsendable(why, "5.6.3") from problem
-        return _Form("7BIT", False, size, lambda: to_seven_bit(attempt.chunks(), found))
+        return _Form("7BIT", False, size, lambda: to_seven_bit(attempt.chunks(), found), converted=True)
+
+    async def _signed(self, signer: Signer, form: _Form) -> _Form:
+        """SpoolError and the like."""
+        fields = await signer.fields(self._attempt, "converted" if form.converted else "as it is", form.chunks)
+        if not fields:
+            return form
+        return form._replace(size=form.size + len(fields), chunks=lambda: chain((fields,), form.chunks()))
 
 
 def _accepted(result: Result) -> bool:

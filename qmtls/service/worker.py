@@ -41,6 +41,7 @@ from qmtls.service.live import LiveSettings
 from qmtls.service.local import LocalDelivery
 from qmtls.service.places import Places
 from qmtls.service.relayer import Relayer
+from qmtls.service.signing import Signer
 from qmtls.spool.api import Spool
 from qmtls.spool.maildir import MaildirSpool
 
@@ -93,7 +94,8 @@ class Worker:
         settings = self.live.settings
         self._resolver = Resolver(reactor, settings().dns_servers)
         dialer = Dialer(reactor, self._resolver, self._off_reactor, own_addresses(self._hosts), say)
-        shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say)
+        signer = Signer(lambda: settings().dkim, self._off_reactor, say, now)
+        shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say, signer)
         self.relayer = relayer = Relayer(reactor, now, self.committer, shop, say)
         self._files = raise_limit()
         relayer.lanes.limit = for_lanes(self._files)

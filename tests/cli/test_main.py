@@ -30,7 +30,17 @@ ALL = sorted(commands(build_parser()))
 
 def test_the_commands() -> None:
     assert [" ".join(words) for words in ALL] == [
-        *("cert issue", "cert request", "cert revoke", "cert show", "check", "clients revoke", "init"),
+        *(
+            "cert issue",
+            "cert request",
+            "cert revoke",
+            "cert show",
+            "check",
+            "clients revoke",
+            "dkim make",
+            "dkim show",
+            "init",
+        ),
         *("mailbox add", "mailbox list", "mailbox remove"),
         *("queue list", "queue remove", "queue retry", "queue show", "send", "sendmail"),
         *("user add", "user list", "user remove"),

@@ -15,6 +15,7 @@ from qmtls.service.filing import Registrar
 from qmtls.service.lane import Workshop
 from qmtls.service.local import LocalDelivery
 from qmtls.service.relayer import Relayer
+from qmtls.service.signing import Signer
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.spool.api import Attempt as Entry
@@ -56,7 +57,8 @@ class Office:
         self.ids = Ids(now=lambda: int(self.reactor.seconds() * 1e9), salt="00000000")
         self.load(files or {})
         dialer = Dialer(self.reactor, self.names, off_reactor, frozenset, self.log.append)  # type: ignore[arg-type]
-        shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append)
+        signer = Signer(lambda: self.snapshot.settings.dkim, off_reactor, self.log.append, self.now)
+        shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append, signer)
         self.relayer = relayer = Relayer(self.reactor, self.now, self.desk, shop, self.log.append)  # type: ignore[arg-type]
         relayer.registrar = Registrar(
             self.reactor,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from qmtls.access import AccessRules
+from qmtls.control.clientcerts import read_client_credentials
 from qmtls.control.dkim import read_dkim_keys
 from qmtls.control.limits import read_limits
 from qmtls.control.lists import BadValueError, Content, ControlFiles, quote
@@ -54,10 +55,8 @@ NUMBERS = {
     "queuelifetime": (604_800, 0, 366 * DAY),
 }
 
-# Files of qmail's or of later versions that this one does not read. Where leaving one out could let through what it
-# forbids, or send mail that is then refused for good, it ends the load; else it is a warning.
+# Files of later versions that this one does not read.
 UNUSED = ("tlsrpt", "authroutes")
-REFUSED_DIRECTORIES = ("clientcerts",)
 
 T = TypeVar("T")
 
@@ -73,13 +72,14 @@ def compile_control(control: Path) -> Settings:
     recipients = read_recipients(files, access.locals, access.postmaster_host)
     count = _numbers(files)
     _note_unused(files)
+    client_credentials = read_client_credentials(files)
     return Settings(
         control=control,
         me=me,
         greeting=_single(files, "smtpgreeting", greeting, me),
         helo_host=_single(files, "helohost", host_or_literal, me),
         access=access,
-        tls=_policy_rules(files),
+        tls=_policy_rules(files, frozenset(client_credentials)),
         recipients=recipients,
         routing=read_routing(files, recipients),
         client_trust=_client_trust(files, access),
@@ -103,6 +103,8 @@ def compile_control(control: Path) -> Settings:
         listeners=_listeners(files),
         limits=read_limits(files, access.networks),
         users=read_users(files),
+        client_credentials=client_credentials,
+        outside=files.outside,
         dkim=read_dkim_keys(files),
         warnings=files.finish(),  # evaluated last: everything has been read, and a problem ends it here
     )
@@ -177,7 +179,7 @@ def _client_trust(files: ControlFiles, access: AccessRules) -> ClientTrust | Non
     return None
 
 
-def _policy_rules(files: ControlFiles) -> PolicyRules:
+def _policy_rules(files: ControlFiles, identities: frozenset[str]) -> PolicyRules:
     hosts = read_host_files(files)
     default = read_default(files)
     return PolicyRules(
@@ -187,6 +189,7 @@ def _policy_rules(files: ControlFiles) -> PolicyRules:
         exhaustive=hosts.exhaustive,
         no_tls=hosts.no_tls,
         default_match=default.match,
+        identities=identities,
     )
 
 
@@ -214,12 +217,8 @@ def _listeners(files: ControlFiles) -> tuple[Listener, ...]:
 
 
 def _note_unused(files: ControlFiles) -> None:
-    """Says plainly what is there and does nothing, and refuses what must not do nothing."""
+    """Says plainly what is there and does nothing."""
     unused = "is not used by this version"
     for name in UNUSED:
         if files.lines(name):
             files.warn(files.origin(name), unused, "mail is handled as if the file were not there")
-    for name in REFUSED_DIRECTORIES:
-        if files.has_entries(name):
-            mend = "use clientcert.pem for all next hops, and remove the files there"
-            files.problem(files.origin(name), "is not supported by this version", mend)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+
 from qmtls.control.settings import ControlError, Problem
 from qmtls.tls.policy import Origin
 
@@ -89,6 +91,17 @@ class ControlFiles:
         self.control = control
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.trust: dict[Path, tuple[x509.Certificate, ...]] = {}  # files that several lines name are read once
+        self._watched: set[Path] = set()
+
+    def watch(self, path: Path) -> None:
+        """`path` counts, wherever it is: a change of it is a change of the directory."""
+        self._watched.add(path)
+
+    @property
+    def outside(self) -> tuple[Path, ...]:
+        """What is to be watched beside the directory itself."""
+        return tuple(sorted(path for path in self._watched if path.parent != self.control))
 
     def origin(self, name: str, line: int = 0) -> Origin:
         # A file name may hold anything, line ends included, and ends up in the log.
@@ -111,7 +124,7 @@ class ControlFiles:
     def finish(self) -> tuple[Problem, ...]:
         """The warnings; raises ControlError if there was a problem."""
         if self.problems:
-            raise ControlError(tuple(self.problems))
+            raise ControlError(tuple(self.problems), self.outside)
         return tuple(self.warnings)
 
     def read(self, name: str) -> Content | None:

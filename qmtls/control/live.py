@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 
 # Directories whose files count; any other directory counts by itself only (a NAME.pem that is one defers mail).
 DIRECTORIES = ("servercerts", "clientcerts", "tlshosts", "notlshosts", "dkim")
 
 
-def fingerprint(control: Path) -> Hashable:
-    """Equal as long as nothing that counts has changed: names, mtime, ctime, size, inode of every file. Never raises.
+def fingerprint(control: Path, outside: Iterable[Path] = ()) -> Hashable:
+    """Equal as long as nothing that counts has changed: names, mtime, ctime, size, inode of every file, and of those
+    files `outside` that the directory names. Never raises.
 
     The ctime is there for what leaves the mtime alone: chmod (the mend for a key that others can read), `cp -p`, a
     file renamed over another. A link stands for what it points to. What cannot be looked at stands for its error.
     """
-    return tuple(_directory(os.fspath(control), ""))
+    return (*_directory(os.fspath(control), ""), *map(_outside, outside))
 
 
 def _directory(path: str, prefix: str) -> Iterator[tuple[object, ...]]:
@@ -32,6 +33,15 @@ def _directory(path: str, prefix: str) -> Iterator[tuple[object, ...]]:
         yield _file(entry, prefix)
         if not prefix and entry.name in DIRECTORIES:
             yield from _directory(entry.path, f"{entry.name}/")
+
+
+def _outside(path: Path) -> tuple[object, ...]:
+    name = os.fspath(path)
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as problem:
+        return name, type(problem).__name__, getattr(problem, "errno", 0)
+    return name, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _file(entry: os.DirEntry[str], prefix: str) -> tuple[object, ...]:

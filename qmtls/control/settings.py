@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from qmtls.access import AccessRules
 from qmtls.delivery.dkim import DkimKeys
 from qmtls.delivery.routes import Routing
-from qmtls.recipients import Recipients
 from qmtls.limits import LimitRules
+from qmtls.recipients import Recipients
 from qmtls.tls.clients import ClientRule
 from qmtls.tls.policy import Origin, PolicyRules
 
@@ -31,11 +31,13 @@ class Problem:
 
 
 class ControlError(Exception):
-    """The control directory cannot be used. `problems` has at least one entry; str() is the first."""
+    """The control directory cannot be used. `problems` has at least one entry; str() is the first. `outside` are the
+    files elsewhere that it names, as in Settings."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[Problem, ...], outside: tuple[Path, ...] = ()) -> None:
         super().__init__(str(problems[0]))
         self.problems = problems
+        self.outside = outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +108,6 @@ class Settings:
     limits: LimitRules = field(default_factory=LimitRules)
     users: Mapping[str, User] = field(default_factory=dict)  # by name; {} = no AUTH with a password
     dkim: DkimKeys = field(default_factory=dict)  # {} = nothing is signed
+    client_credentials: Mapping[str, Credential | None] = field(default_factory=dict)  # clientcerts/; None = none shown
+    outside: tuple[Path, ...] = ()  # files elsewhere that count: a change of them is a change of the directory
     warnings: tuple[Problem, ...] = ()  # what `qmtls check` says although the directory can be used

@@ -26,10 +26,15 @@ MOST_LOOKS = 5  # at a directory that changes all the time, before it is taken a
 log = Logger()
 
 
-def load(control: Path) -> Snapshot:
-    """The snapshot to start with. ControlError or ContextError."""
-    seen = fingerprint(control)  # first: what changes while it is read is a change
-    return make_snapshot(compile_control(control), seen)
+def load(control: Path, outside: tuple[Path, ...] = ()) -> Snapshot:
+    """The snapshot to start with. `outside`: files elsewhere that counted until now. ControlError or ContextError."""
+    for _ in range(MOST_LOOKS):
+        seen = fingerprint(control, outside)  # first: what changes while it is read is a change
+        settings = compile_control(control)
+        if settings.outside == outside:
+            break
+        outside = settings.outside  # names of files come to light by reading: again, with a look at them before
+    return make_snapshot(settings, seen)
 
 
 class LiveSettings:
@@ -41,6 +46,7 @@ class LiveSettings:
         self._off_reactor = off_reactor
         self._say = say
         self._seen: Hashable = first.seen
+        self._outside = first.settings.outside  # files elsewhere that count too
         self._unsettled: Hashable = None  # what the last look saw, if that was a change
         self._looks = 0
         self._compiling = False
@@ -61,7 +67,7 @@ class LiveSettings:
     def look(self) -> None:
         """Once a second: reloads if a file changed, and did not change again since the last look."""
         try:
-            seen = fingerprint(self._control)
+            seen = fingerprint(self._control, self._outside)
         except OSError as problem:
             self._say(f"reload failed, the old settings stay: {self._control}: {problem.strerror}")
             return
@@ -84,13 +90,16 @@ class LiveSettings:
         self._unsettled = None
         self._looks = 0
         try:
-            self._seen = fingerprint(self._control)
+            self._seen = fingerprint(self._control, self._outside)
         except OSError:
             pass  # the compilation will say what is wrong
-        compiling: Deferred[Snapshot] = self._off_reactor(lambda: load(self._control))
+        compiling: Deferred[Snapshot] = self._off_reactor(lambda: load(self._control, self._outside))
         compiling.addCallbacks(self._good, self._bad)
 
     def _good(self, snapshot: Snapshot) -> None:
+        if snapshot.settings.outside != self._outside:
+            self._outside = snapshot.settings.outside
+            self._seen = snapshot.seen
         self._snapshot = snapshot
         if not self._again:  # said when everything that was asked for is in force
             self._say(f"reloaded {self._control}")
@@ -111,6 +120,9 @@ class LiveSettings:
         if isinstance(problem, ControlError):
             for one in problem.problems:
                 self._say(f"reload failed, the old settings stay: {one}")
+            if problem.outside != self._outside:  # the mend may be to put such a file there
+                self._outside = problem.outside
+                self._seen = fingerprint(self._control, self._outside)
         elif isinstance(problem, (ContextError, OSError)):
             self._say(f"reload failed, the old settings stay: {problem}")
         else:

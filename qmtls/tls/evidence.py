@@ -56,7 +56,7 @@ NO_EVIDENCE = Evidence()
 
 
 def relaxed(policy: Policy) -> Policy:
-    """`policy` for a message with "TLS-Required: no" (RFC 8689 section 5): no DANE and no MTA-STS, but all local rules."""
+    """`policy` for a message with "TLS-Required: no" (RFC 8689 section 5): no DANE, no MTA-STS; local rules stay."""
     if not policy.discovers or policy.broken or policy.skip:
         return policy
     level = Level.MAY if policy.level is Level.DANE else policy.level

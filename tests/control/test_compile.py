@@ -31,7 +31,7 @@ def test_a_name_is_enough(tmp_path: Path) -> None:
     assert settings.client_trust is None
     assert settings.server_credential is None and settings.client_credential is None
     assert (settings.server_ciphers, settings.client_ciphers) == ("DEFAULT:!kRSA", "DEFAULT")
-    assert settings.tls.default.level is Level.MAY
+    assert settings.tls.default.level is Level.DANE
     assert not settings.dns_servers and not settings.listeners and not settings.warnings
 
 
@@ -120,7 +120,7 @@ def test_a_missing_name_says_how_to_mend_it(tmp_path: Path) -> None:
         ("listen", "pop3 tcp:110", "is no role with an endpoint"),
         ("tlsserverciphers", "$(x)", "is no OpenSSL cipher list"),
         ("tlspolicy", "a.example wat", "is no level"),
-        ("tlsdefault", "dane", "not supported by this version"),
+        ("tlsdefault", "half-dane", "not one to write"),
         ("tlsclients", "alice", "is no e-mail address"),
         ("smtproutes", "a", "has no colon"),
         ("servercert.pem", "", "no private key"),
@@ -129,7 +129,8 @@ def test_a_missing_name_says_how_to_mend_it(tmp_path: Path) -> None:
         ("clientcrl.pem", "", "no complete revocation list"),
         ("clientcrl.pem", pem(crl("ca", NOW)), "of no use without clientca.pem"),
         ("tlssenders", "a.example", "is not a domain with what it demands"),
-        ("clientcerts/a.example.pem", "none", "not supported by this version"),
+        ("clientcerts/a.example.pem", "", "no private key"),
+        ("clientcerts/a.example", "none", "is no name of a next hop"),
         ("tlshosts", "file", "cannot be listed"),
         ("tlspolicy/x", "", "is a directory"),
     ],

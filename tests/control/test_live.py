@@ -77,3 +77,14 @@ def test_no_content_is_read(control: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr("builtins.open", refuse)
     fingerprint(control)
+
+
+def test_files_elsewhere_count_where_they_are_named(control: Path, tmp_path: Path) -> None:
+    other = tmp_path / "ca.crt"
+    seen = [fingerprint(control, [other])]
+    other.write_text("x")
+    seen.append(fingerprint(control, [other]))
+    touch_later(other)
+    seen.append(fingerprint(control, [other]))
+    assert len(set(seen)) == 3 and fingerprint(control, [other]) == seen[2]
+    assert len({fingerprint(control), fingerprint(control, [tmp_path / "\0"]), *seen}) == 5

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from qmtls.control.lists import BadValueError
-from qmtls.control.policies import CIPHER_GRADES, min_version, read_default, read_policy_lines
+from qmtls.control.policies import read_default, read_policy_lines
+from qmtls.control.tlsattributes import ALLOWED, CIPHER_GRADES, READERS, versions
 from qmtls.tls.pin import certificate_digest, key_digest
 from qmtls.tls.policy import Level, PolicyLine
 from tests.control.directory import reader
@@ -113,24 +114,73 @@ def test_notes_and_limits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (">=TLSv1.2", ""),
-        (">=tlsv1", ""),
-        (">=TLSv1.3", "TLSv1.3"),
-        ("TLSv1.3", "TLSv1.3"),
-        ("TLSv1.2:TLSv1.3", ""),
-        ("!SSLv2:!SSLv3", ""),
-        ("!SSLv2:!SSLv3:!TLSv1:!TLSv1.1:!TLSv1.2", "TLSv1.3"),
-        (">=TLSv1.2:<=TLSv1.3", ""),
+        (">=TLSv1.2", ("", "")),
+        (">=tlsv1", ("", "")),
+        (">=TLSv1.3", ("TLSv1.3", "")),
+        ("TLSv1.3", ("TLSv1.3", "")),
+        ("TLSv1.2:TLSv1.3", ("", "")),
+        ("!SSLv2:!SSLv3", ("", "")),
+        ("!SSLv2:!SSLv3:!TLSv1:!TLSv1.1:!TLSv1.2", ("TLSv1.3", "")),
+        (">=TLSv1.2:<=TLSv1.3", ("", "")),
+        (">=TLSv1.2 <=TLSv1.2", ("", "TLSv1.2")),
+        ("TLSv1.2", ("", "TLSv1.2")),
+        ("!TLSv1.3", ("", "TLSv1.2")),
+        ("<=TLSv1.2", ("", "TLSv1.2")),
     ],
 )
-def test_protocols_that_are_a_lowest_version(value: str, expected: str) -> None:
-    assert min_version(value) == expected
+def test_protocols_as_bounds(value: str, expected: tuple[str, str]) -> None:
+    assert versions(value) == expected
 
 
-@pytest.mark.parametrize("value", ["", "TLSv1.2", "<=TLSv1.2", "!TLSv1.3", "TLSv9", ">TLSv1.2", "TLSv1.3:"])
-def test_protocols_that_are_none(value: str) -> None:
+@pytest.mark.parametrize("value", ["", "TLSv9", ">TLSv1.2", "TLSv1.3:", "TLSv1.1", "<=TLSv1.1", "!TLSv1.2:!TLSv1.3"])
+def test_protocols_that_leave_nothing(value: str) -> None:
     with pytest.raises(BadValueError):
-        min_version(value)
+        versions(value)
+
+
+def test_what_goes_into_the_hello(tmp_path: Path) -> None:
+    policy = one(
+        tmp_path,
+        "a.example encrypt protocols=TLSv1.2 exclude=3DES:CAMELLIA groups=x25519:P-256:prime256v1"
+        " servername=Other.Example tickets=no connection_reuse=no enable_rpk=no",
+    ).policy
+    assert (policy.max_version, policy.exclude) == ("TLSv1.2", ":!3DES:!CAMELLIA")
+    assert (policy.groups, policy.server_name, policy.reuse) == ("x25519:secp256r1", "other.example", False)
+    assert not policy.pq and one(tmp_path, "a.example secure pq=require").policy.pq
+
+
+def test_braces_and_capitals_as_postfix_takes_them(tmp_path: Path) -> None:
+    line = one(tmp_path, "a.example secure { exclude = 3DES, RC4 } Match=nexthop {reason=a b}, CIPHERS=High")
+    assert line.policy.exclude == ":!3DES:!RC4"
+    assert (line.match, line.reason, line.policy.ciphers) == (("nexthop",), "a b", CIPHER_GRADES["high"])
+
+
+def test_each_attribute_is_read_and_belongs_to_a_level() -> None:
+    assert set(ALLOWED) == set(Level)
+    assert set().union(*ALLOWED.values()) == set(READERS)
+
+
+@pytest.mark.parametrize("level", ["dane", "dane-only", "sts"])
+def test_levels_by_evidence(tmp_path: Path, level: str) -> None:
+    line = one(tmp_path, f".a.example {level} protocols=>=TLSv1.3")
+    assert line.policy.level is Level(level) and not line.policy.discovers
+    assert line.policy.why == f"control/tlspolicy:1 (.a.example {level})"
+
+
+def test_a_file_of_authorities_is_read_once_and_watched_where_it_lies(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "ca.crt").write_bytes(pem(CA))
+    lines = f"a.example secure tafile={elsewhere}/ca.crt\nb.example sts tafile={elsewhere}/ca.crt tafile=ca.crt\n"
+    files = reader(tmp_path / "control", {"tlspolicy": lines, "ca.crt": pem(CA)})
+    found = read_policy_lines(files)
+    anchors = [found[key].policy.anchors for key in ("a.example", "b.example")]
+    assert anchors == [(CA,), (CA, CA)] and anchors[0] and anchors[1] and anchors[0][0] is anchors[1][0]
+    assert files.outside == (elsewhere / "ca.crt",)
+    (elsewhere / "ca.crt").unlink()
+    files = reader(tmp_path / "control", {"tlspolicy": lines})
+    read_policy_lines(files)
+    assert files.problems and files.outside == (elsewhere / "ca.crt",), "it may come back"
 
 
 @pytest.mark.parametrize(
@@ -139,13 +189,28 @@ def test_protocols_that_are_none(value: str) -> None:
         ("a.example", "names no level"),
         ("a.example maybe", "'maybe' is no level"),
         ("a.example may=yes", "'may' is no level"),
-        ("a.example dane", "the level dane is not supported by this version"),
-        ("a.example dane-only", "the level dane-only is not supported"),
-        ("a.example sts", "the level sts is not supported"),
-        ("a.example secure pq=require", "the attribute 'pq' is not supported by this version"),
-        ("a.example secure servername=x", "the attribute 'servername' is not supported"),
-        ("a.example secure exclude=aNULL", "the attribute 'exclude' is not supported"),
-        ("a.example secure Match=x", "the attribute 'Match' is not supported"),
+        ("a.example half-dane", "half-dane is what Postfix logs"),
+        ("a.example secure pq=yes", "pq='yes' is not understood"),
+        ("a.example may pq=require", "pq= means nothing at level may"),
+        ("a.example dane pq=require", "pq= means nothing at level dane"),
+        ("a.example secure pq=require protocols=TLSv1.2", "needs TLS 1.3"),
+        ("a.example secure pq=require groups=X25519:P-256", "needs a hybrid group"),
+        ("a.example secure groups=X25519:brainpool", "the group 'brainpool' is not known"),
+        ("a.example secure groups=X25519:", "the group '' is not known"),
+        ("a.example secure servername=a..b", "is no host name"),
+        ("a.example secure exclude=a/b", "names no ciphers"),
+        ("a.example secure tickets=yes", "tickets=yes is not supported"),
+        ("a.example secure tickets=maybe", "is not understood"),
+        ("a.example secure enable_rpk=yes", "enable_rpk=yes is not supported"),
+        ("a.example secure connection_reuse=1", "is not understood"),
+        ("a.example secure policy_ttl=86400", "policy_ttl is for Postfix's policy servers"),
+        ("a.example secure mx_host_pattern=x", "mx_host_pattern is for Postfix's policy servers"),
+        ("a.example secure policy_type=sts", "policy_type is for"),
+        ("a.example secure unheard=of", "the attribute 'unheard' is not known"),
+        ("[a.example]:25 sts", "this is a relay"),
+        ("a.example sts match=nexthop", "match= means nothing at level sts"),
+        ("a.example dane-only tafile=ca.crt", "tafile= means nothing at level dane-only"),
+        ("a.example secure {match=a", "is not understood"),
         ("a.example secure match", "'match' has no value"),
         ("a.example secure match=", "'match' has no value"),
         ("a.example secure match=a..b", "'a..b' is no host name"),
@@ -166,7 +231,7 @@ def test_protocols_that_are_none(value: str) -> None:
         (f"a.example pin match={'ab' * 16}", "looks like MD5"),
         ("a.example secure tafile=missing.crt", "does not exist"),
         ("a.example secure tafile=empty.crt", "holds no certificate"),
-        ("a.example secure protocols=TLSv1.2", "leaves TLSv1.3 out"),
+        ("a.example secure protocols=TLSv1.1", "leaves no version"),
         ("a.example secure protocols=SSLv9", "is no protocol version"),
         ("a.example secure ciphers=low", "the cipher grade 'low' is not supported"),
         ("a.example secure ciphers=high ciphers=medium", "ciphers= is there twice"),
@@ -225,13 +290,20 @@ fingerprint.example         fingerprint
 
 def test_the_default(tmp_path: Path) -> None:
     missing = read_default(reader(tmp_path, {}))
-    assert missing.policy.level is Level.MAY and missing.policy.why
+    assert missing.policy.level is Level.DANE and missing.policy.why and missing.policy.discovers
     line = read_default(reader(tmp_path, {"tlsdefault": "verify match=nexthop\n# text\n"}))
     assert line.policy.level is Level.VERIFY and line.match == ("nexthop",)
     assert line.policy.why == "control/tlsdefault:1 (verify)"
 
 
-@pytest.mark.parametrize("text", ["dane", "sts", "", "pin", "may match=x", "example.org may"])
+@pytest.mark.parametrize("level", ["none", "may", "encrypt", "dane", "verify", "secure", "dane-only", "sts", "pin"])
+def test_dane_and_sts_go_before_a_default_that_does_not_ask_for_its_own(tmp_path: Path, level: str) -> None:
+    pins = f" match=spki:{SPKI}" if level == "pin" else ""
+    policy = read_default(reader(tmp_path, {"tlsdefault": level + pins})).policy
+    assert policy.discovers is (level not in ("dane-only", "sts", "pin"))
+
+
+@pytest.mark.parametrize("text", ["half-dane", "", "pin", "may match=x", "example.org may", "may until=2027-01-01"])
 def test_a_bad_default_is_a_problem(tmp_path: Path, text: str) -> None:
     files = reader(tmp_path, {"tlsdefault": text})
     read_default(files)

@@ -225,3 +225,25 @@ def test_certificates_reload_as_a_pair(tmp_path: Path) -> None:
 def test_the_first_load_fails_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(ControlError):
         load(write(tmp_path / "control", {"databytes": "many\n"}))
+
+
+def test_authorities_elsewhere_count_like_the_directory(tmp_path: Path) -> None:
+    place = tmp_path / "theirs.crt"
+    live = Live(tmp_path)
+    live.write(tlspolicy=f"a.example secure tafile={place}\n")
+    live.look()
+    assert live.said[-1].startswith("reload failed") and "theirs.crt" in live.said[-1]
+    place.write_bytes(certs.authority().pem)
+    live.look()
+    assert live.live.settings().outside == (place,)
+    live.look()
+    assert len(live.said) == 2
+    place.write_bytes(certs.authority("another").pem)
+    live.look()
+    assert len(live.said) == 3 and live.said[-1].startswith("reloaded")
+    assert live.live.settings().tls.lines["a.example"].policy.anchors == (certs.authority("another").cert,)
+    live.write(tlspolicy="")
+    live.look()
+    place.unlink()
+    live.look()
+    assert live.live.settings().outside == () and len(live.said) == 4

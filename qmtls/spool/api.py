@@ -35,8 +35,15 @@ class Waiting:
     """One entry of a listing, made from names and times only: no file is opened for it."""
 
     id: str
-    due: float  # Unix seconds; 0.0 = never tried
+    due: float  # Unix seconds; 0.0 = never tried, held, or to be returned
     held: bool = False
+    returning: bool = False  # an operator wants it returned to its sender; its log says why
+
+
+ATTEMPT = "attempt"
+HOLD = "hold"
+RELEASE = "release"
+BOUNCE = "bounce"  # whoever still waits is returned to the sender at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +59,32 @@ class Attempt:
     failed: tuple[int, ...] = ()
     deferred: tuple[int, ...] = ()
     reasons: tuple[tuple[int, str], ...] = ()
-    event: str = "attempt"  # "attempt", "hold", "release", "retry", "report" (failure report queued for `failed`)
+    event: str = ATTEMPT  # or an operator's order: HOLD, RELEASE, BOUNCE
 
 
 @dataclass(frozen=True, slots=True)
 class Filing:
-    """What `record` writes for one message: a line for its log, and when it is due next (held: never by itself)."""
+    """What `record` writes for one message: a line for its log, and when it is due next (held: never by itself).
+
+    The end of an attempt does not undo what an operator ordered meanwhile: a message that is held or returning
+    stays so.
+    """
 
     id: str
     attempt: Attempt
     due: float
     held: bool = False
+    returning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """All of a message but its content: `size` octets of that."""
+
+    waiting: Waiting
+    envelope: Envelope
+    size: int
+    history: tuple[Attempt, ...]
 
 
 class Content(Protocol):
@@ -128,6 +150,10 @@ class Spool(Protocol):
     def has(self, id: str) -> bool:
         """True if there is such a message, by its name alone; also if the disk does not say."""
 
+    def look(self, id: str) -> Waiting | None:
+        """One message's entry of the listing as it is now; None: no such message. As never tried if the disk does not
+        say."""
+
     def envelope(self, id: str) -> Envelope:
         """NotInSpool, Malformed, or SpoolError."""
 
@@ -145,6 +171,15 @@ class Spool(Protocol):
 
     def remove_at_once(self, id: str) -> bool:
         """`remove`, if that is one quick operation here and now. False: nothing was done."""
+
+
+def ordered_back(history: Iterable[Attempt]) -> Attempt | None:
+    """The order to return the message, if that is the last that operators said of it; None if not."""
+    last = None
+    for attempt in history:
+        if attempt.event in (HOLD, RELEASE, BOUNCE):
+            last = attempt
+    return last if last is not None and last.event == BOUNCE else None
 
 
 def pending(recipients: int, history: Iterable[Attempt]) -> tuple[int, ...]:

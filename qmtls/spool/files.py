@@ -82,6 +82,8 @@ class Files(Protocol):
 
     def set_mtime(self, path: str, time: float) -> None: ...
 
+    def mtime(self, path: str) -> float: ...
+
     def make_directory(self, path: str) -> None:
         """FileExistsError if there is something of that name."""
 
@@ -170,6 +172,9 @@ class OsFiles:
     def set_mtime(self, path: str, time: float) -> None:
         nanoseconds = int(time * 1_000_000_000)
         os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
+
+    def mtime(self, path: str) -> float:
+        return os.lstat(path).st_mtime
 
     def make_directory(self, path: str) -> None:
         os.mkdir(path, DIRECTORY_MODE)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qmtls.spool.api import Filing, SpoolError
+from qmtls.spool.api import ATTEMPT, Filing, SpoolError
 from qmtls.spool.directories import Directories
 from qmtls.spool.files import TOGETHER, trouble
 from qmtls.spool.history import encode_attempt
-from qmtls.spool.listing import FIRST_DUE, HELD_MTIME, LAST_DUE
+from qmtls.spool.listing import FIRST_DUE, HELD_MTIME, LAST_DUE, RETURN_MTIME
 
 
 def record(bin: Directories, batch: Sequence[Filing]) -> list[SpoolError | None]:
@@ -66,18 +66,31 @@ def _append(bin: Directories, filing: Filing) -> int:
 
 def _place(bin: Directories, filing: Filing) -> bool:
     """Time first, then the move, so that nothing in cur ever has a wrong time. False: the message went meanwhile."""
-    mtime = HELD_MTIME if filing.held else min(max(filing.due, FIRST_DUE), LAST_DUE)
+    mtime = _mtime(filing)
     cur = bin.cur + filing.id
     try:
         bin.files.set_mtime(bin.new + filing.id, mtime)
         bin.files.rename(bin.new + filing.id, cur)
+        moved = True
     except FileNotFoundError:
-        try:
-            bin.files.set_mtime(cur, mtime)
-        except FileNotFoundError:
-            bin.unlink(bin.log + filing.id)
-            return False
+        moved = False
+    try:
+        if moved and mtime >= FIRST_DUE:
+            return True
+        if filing.attempt.event == ATTEMPT and mtime >= FIRST_DUE and bin.files.mtime(cur) < FIRST_DUE:
+            return True
+        # An order is placed once more behind the move: before it the owner may have set another time.
+        bin.files.set_mtime(cur, mtime)
+    except FileNotFoundError:
+        bin.unlink(bin.log + filing.id)
+        return False
     return True
+
+
+def _mtime(filing: Filing) -> float:
+    if filing.returning:
+        return RETURN_MTIME
+    return HELD_MTIME if filing.held else min(max(filing.due, FIRST_DUE), LAST_DUE)
 
 
 def _sync(bin: Directories, fd: int, name: str, numbers: Iterable[int], results: list[SpoolError | None]) -> None:

@@ -14,6 +14,7 @@ from qmtls.spool.record import is_id
 # A held message's mtime lies in the first day of 1970, where no due time is. The far future would not do:
 # file systems with 32-bit times cut it, and in 2038 the cut value is a due time like any other.
 HELD_MTIME = 1.0
+RETURN_MTIME = 2.0  # as well, for what an operator wants returned
 FIRST_DUE = 86_400.0
 LAST_DUE = float(2**31 - 1)  # what the poorest file system can keep
 FOREIGN_LIMIT = 1000  # names kept for the log
@@ -32,10 +33,29 @@ def scan(bin: Directories, foreign: list[str]) -> Iterator[Waiting]:
             mtime = _mtime(entry)
             if mtime == math.inf:
                 continue
-            held = mtime < FIRST_DUE
-            yield Waiting(id or entry.name, 0.0 if held else mtime, held)
+            yield tried(id or entry.name, mtime)
     except OSError as error:
         raise trouble(f"list bin {bin.path}", error) from error
+
+
+def look(bin: Directories, id: str) -> Waiting | None:
+    """One message. OSError."""
+    if not is_id(id):
+        return None
+    if bin.files.exists(bin.new + id):
+        return Waiting(id, 0.0)
+    try:
+        return tried(id, bin.files.mtime(bin.cur + id))
+    except FileNotFoundError:
+        return None
+
+
+def tried(id: str, mtime: float) -> Waiting:
+    """What a file in `cur` means by its time."""
+    if mtime >= FIRST_DUE:
+        return Waiting(id, mtime)
+    returning = int(mtime) == RETURN_MTIME
+    return Waiting(id, 0.0, not returning, returning)
 
 
 def _is_message(entry: os.DirEntry[str], where: str, foreign: list[str]) -> bool:

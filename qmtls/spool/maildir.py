@@ -16,8 +16,20 @@ from pathlib import Path
 
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool import filing, listing
-from qmtls.spool.api import Attempt, Content, Filing, Incoming, Malformed, SpoolError, Steps, Waiting, run_through
-from qmtls.spool.content import FileContent, StoredContent, read_head, unreadable
+from qmtls.spool.api import (
+    Attempt,
+    Content,
+    Filing,
+    Incoming,
+    Malformed,
+    NotInSpool,
+    SpoolError,
+    Steps,
+    Stored,
+    Waiting,
+    run_through,
+)
+from qmtls.spool.content import CHUNK, FileContent, StoredContent, read_head, unreadable
 from qmtls.spool.directories import Directories
 from qmtls.spool.files import TOGETHER, Files, OsFiles, trouble
 from qmtls.spool.history import LOG_LIMIT, decode_history
@@ -156,6 +168,34 @@ class MaildirSpool:
         except OSError:
             return True
 
+    def look(self, id: str) -> Waiting | None:
+        try:
+            return listing.look(self._bin, id)
+        except OSError:
+            return Waiting(id, 0.0)
+
+    def stored(self, id: str) -> Stored:
+        """All but the content, as it was at one moment. NotInSpool, Malformed, or SpoolError.
+
+        The owner writes new messages over the files of finished ones: what was read while the message went is
+        not of this message, and was never there.
+        """
+        try:
+            fd = self._bin.open_message(id)
+            try:
+                head = read_head(self._files, fd)[0]
+            finally:
+                self._files.close(fd)
+            history = self.history(id)
+        except Malformed:
+            if self.look(id) is None:
+                raise NotInSpool(id) from None
+            raise
+        waiting = self.look(id)
+        if waiting is None:
+            raise NotInSpool(id)
+        return Stored(waiting, head.envelope, head.size, history)
+
     def envelope(self, id: str) -> Envelope:
         fd = self._bin.open_message(id)
         try:
@@ -184,7 +224,9 @@ class MaildirSpool:
             raise unreadable(f"open log/{id}", error) from error
         try:
             log = bytearray()
-            while len(log) <= LOG_LIMIT and (more := self._files.read(fd, LOG_LIMIT, len(log))):
+            more = b"more"
+            while len(log) <= LOG_LIMIT and more:
+                more = self._files.read(fd, CHUNK, len(log))
                 log += more
         except OSError as error:
             raise unreadable(f"read log/{id}", error) from error
@@ -218,6 +260,14 @@ class MaildirSpool:
                 self._finished.discard(id)
         if stuck:
             raise SpoolError(f"cannot unlink: {' '.join(stuck[:10])}")
+
+    def sync(self) -> None:
+        """What was removed stays removed, and times that were set stay as they are. SpoolError."""
+        try:
+            for fd in (self._bin.new_fd, self._bin.cur_fd):
+                self._files.sync(fd)
+        except OSError as error:
+            raise trouble(f"sync bin {self.path}", error) from error
 
     def remove_at_once(self, id: str) -> bool:
         """Renames a small file that was received here and never tried: it is kept for the next message."""

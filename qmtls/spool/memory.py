@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qmtls.smtp.envelope import Envelope
-from qmtls.spool.api import Attempt, Content, Filing, Incoming, NotInSpool, SpoolError, Steps, Waiting
+from qmtls.spool.api import ATTEMPT, Attempt, Content, Filing, Incoming, NotInSpool, SpoolError, Steps, Waiting
 from qmtls.spool.content import StoredContent
 from qmtls.spool.incoming import FLUSH_AT
 from qmtls.spool.record import is_id
@@ -88,6 +88,10 @@ class MemorySpool:
     def has(self, id: str) -> bool:
         return id in self._messages
 
+    def look(self, id: str) -> Waiting | None:
+        message = self._messages.get(id)
+        return message.waiting if message else None
+
     def envelope(self, id: str) -> Envelope:
         return self._message(id).envelope
 
@@ -103,7 +107,10 @@ class MemorySpool:
             message = self._messages.get(filing.id)
             if message is not None:
                 message.history += (filing.attempt,)
-                message.waiting = Waiting(filing.id, 0.0 if filing.held else filing.due, filing.held)
+                ordered = message.waiting.held or message.waiting.returning
+                if not (ordered and filing.attempt.event == ATTEMPT):
+                    due = 0.0 if filing.held or filing.returning else filing.due
+                    message.waiting = Waiting(filing.id, due, filing.held, filing.returning)
         return [self.fail] * len(batch)
 
     def remove(self, ids: Sequence[str]) -> None:

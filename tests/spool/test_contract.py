@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qmtls.spool.api import Attempt, Filing, NotInSpool, Spool, Waiting, pending
+from qmtls.spool.api import Attempt, Filing, NotInSpool, Spool, Waiting, ordered_back, pending
 from qmtls.spool.incoming import FLUSH_AT
 from qmtls.spool.maildir import MaildirSpool
 from qmtls.spool.memory import MemorySpool
@@ -143,6 +143,48 @@ def test_held_and_released(spool: Spool) -> None:
     assert list(spool.scan()) == [Waiting("id1", 1_800_000_000.0)]
     assert spool.history("id1") == (hold, release)
     assert pending(3, spool.history("id1")) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("event", "waiting"),
+    [
+        ("hold", Waiting("id1", 0.0, held=True)),
+        ("bounce", Waiting("id1", 0.0, returning=True)),
+    ],
+)
+@pytest.mark.parametrize("tried", [False, True])
+def test_an_order_outlasts_the_attempt_that_was_under_way(
+    spool: Spool, event: str, waiting: Waiting, tried: bool
+) -> None:
+    store(spool, "id1")
+    if tried:
+        spool.record([Filing("id1", FIRST, due=1_800_000_000.0)])
+    spool.record([Filing("id1", Attempt(1.0, event=event), 0.0, held=event == "hold", returning=event == "bounce")])
+    spool.record([Filing("id1", SECOND, due=1_800_000_400.0)])
+    assert list(spool.scan()) == [waiting]
+    assert spool.look("id1") == waiting
+    assert spool.history("id1")[-1] == SECOND
+    spool.record([Filing("id1", Attempt(3.0, event="release"), due=1_800_000_500.0)])
+    assert spool.look("id1") == Waiting("id1", 1_800_000_500.0)
+
+
+def test_a_look_at_one_message(spool: Spool) -> None:
+    assert spool.look("id1") is None
+    assert spool.look("../new/id1") is None
+    store(spool, "id1")
+    assert spool.look("id1") == Waiting("id1", 0.0)
+    spool.record([Filing("id1", FIRST, due=1_800_000_000.5)])
+    assert spool.look("id1") == Waiting("id1", 1_800_000_000.5)
+    spool.remove(["id1"])
+    assert spool.look("id1") is None
+
+
+def test_the_last_order_counts() -> None:
+    bounce, hold = Attempt(1.0, event="bounce"), Attempt(2.0, event="hold")
+    assert ordered_back([FIRST]) is None
+    assert ordered_back([FIRST, bounce, SECOND]) == bounce
+    assert ordered_back([bounce, hold]) is None
+    assert ordered_back([hold, bounce]) == bounce
 
 
 def test_recording_a_message_that_is_gone_is_no_error_and_leaves_nothing(spool: Spool) -> None:

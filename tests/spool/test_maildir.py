@@ -397,3 +397,42 @@ def test_an_envelope_that_cannot_be_written_down_is_refused(spool: MaildirSpool)
     (error,) = spool.commit([receive(spool, "id1", BODY, bad)])
     assert error is not None
     assert ids(spool) == []
+
+
+def test_the_owners_time_between_two_steps_of_a_hold_does_not_win(tmp_path: Path) -> None:
+    """Time, then move, by two processes: the attempt's time may come between the hold's time and its move."""
+
+    class Owner(OsFiles):
+        def rename(self, old: str, new: str) -> None:
+            self.set_mtime(old, 1_900_000_000.0)
+            super().rename(old, new)
+
+    spool = MaildirSpool(tmp_path / "queue" / "1", Owner())
+    store(MaildirSpool(tmp_path / "queue" / "1"), "id1")
+    assert spool.record([Filing("id1", Attempt(1.0, event="hold"), 0.0, held=True)]) == [None]
+    assert spool.look("id1") == Waiting("id1", 0.0, held=True)
+
+
+def test_all_of_a_message_at_once(spool: MaildirSpool) -> None:
+    store(spool, "id1")
+    spool.record([Filing("id1", ATTEMPT, due=2e9)])
+    found = spool.stored("id1")
+    assert (found.waiting, found.envelope, found.size) == (Waiting("id1", 2e9), ENVELOPE, len(BODY))
+    assert found.history == (ATTEMPT,)
+    with pytest.raises(NotInSpool):
+        spool.stored("nothere")
+
+
+@pytest.mark.parametrize("torn", [b"", b"half of another"])
+def test_a_file_that_was_used_again_while_it_was_read(tmp_path: Path, torn: bytes) -> None:
+    class Reused(OsFiles):
+        def read(self, fd: int, size: int, offset: int) -> bytes:
+            path.rename(path.parent.parent / "tmp/id1")
+            data = super().read(fd, size, offset)
+            return torn + data
+
+    spool = MaildirSpool(tmp_path / "queue" / "1", Reused())
+    path = spool.path / "new/id1"
+    store(MaildirSpool(spool.path), "id1")
+    with pytest.raises(NotInSpool):
+        spool.stored("id1")

@@ -79,9 +79,10 @@ class CachedPolicy:
         """False once max_age has passed. A policy from the future (a clock was put back) is not older than now."""
         return now < self.expires
 
-    def wants_refresh(self, now: float) -> bool:
-        """True from half of its life on, and after a day at the latest (RFC 8461 section 10.2: daily)."""
-        return now - self.fetched >= min(self.policy.max_age / 2, 86_400)
+    @property
+    def refresh_at(self) -> float:
+        """When to fetch it anew: after half of its life, and a day at the latest (RFC 8461 section 5.1: daily)."""
+        return self.fetched + min(self.policy.max_age / 2, 86_400)
 
     def to_json(self) -> str:
         """One line. The other way: `cached_from_json`."""

@@ -148,9 +148,9 @@ def test_how_long_a_policy_holds() -> None:
     assert policy.expires == 1000 + 604_800
     assert policy.is_fresh(policy.expires - 0.1) and not policy.is_fresh(policy.expires)
     assert policy.is_fresh(0.0)
-    assert not policy.wants_refresh(1000 + 86_399) and policy.wants_refresh(1000 + 86_400)
+    assert policy.refresh_at == 1000 + 86_400
     short = CachedPolicy("example.org", "id1", StsPolicy(StsMode.NONE, 100), 1000.0, 1000.0, 1000.0)
-    assert not short.wants_refresh(1049) and short.wants_refresh(1050)
+    assert short.refresh_at == 1050
 
 
 def test_a_cached_policy_survives_a_file() -> None:

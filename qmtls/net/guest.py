@@ -187,7 +187,9 @@ class Guest:
         if transaction.size is not None and transaction.size > house.room():
             house.say(f"no room client={self.peer.address} size={transaction.size}")
             return NO_ROOM
-        return self._visit.message() or SENDER_OK
+        if self._visit.limits.messages is not None:
+            return self._visit.message() or SENDER_OK
+        return SENDER_OK
 
     def rcpt(self, transaction: Transaction, event: RcptTo) -> Reply:
         """The answer to RCPT. A refusal is a line of the log."""

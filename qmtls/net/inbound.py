@@ -212,7 +212,8 @@ class InboundProtocol(Protocol):
         house, guest = self.house, self.guest
         recipients = guest.stored(self.session.recipients)
         self.storing.reception = Reception.begin(house.spool(), house.next_id(), self.session, recipients, guest.came())
-        self.session.limit_content(guest.size_limit)
+        if guest.size_limit:
+            self.session.limit_content(guest.size_limit)
         guest.forget_transaction()
         self._allow(CONTENT_GRACE)
         self.session.answer(GO_AHEAD)

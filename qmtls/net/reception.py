@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from qmtls.access import Peer
 from qmtls.ledger.clients import ClientSeen, ShownClient
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
-from qmtls.smtp.header import HeaderScan
+from qmtls.smtp.header import HeaderScan, says_nothing
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server import ServerSession
 from qmtls.smtp.submission import missing_fields
@@ -65,7 +65,7 @@ class Reception:
         self.trouble: Reply | None = None
         self._came = came
         self._trace = trace
-        self._scan = HeaderScan()
+        self._scan: HeaderScan | None = None
         self._held: list[bytes] = []
         self._pieces: list[bytes] | None = []
 
@@ -108,27 +108,34 @@ class Reception:
             return False
         if self.incoming is not None:
             return self._keep(self.incoming, data)
+        if self._scan is None:
+            if not self._came.peer.submission and says_nothing(data):
+                self._held.append(data)
+                return self._open()
+            self._scan = HeaderScan()
         gather(self._held, data)
         return self._open() if self._scan.feed(data) else False
 
     def end(self) -> Incoming:
         """All of it is there: what is to be committed."""
         if self.incoming is None:
+            if self._scan is None:
+                self._scan = HeaderScan()  # no content at all
             self._scan.finish()
             self._open()
         assert self.incoming is not None
         return self.incoming
 
     def _open(self) -> bool:
-        if self._scan.tls_optional and not self.envelope.requiretls:
-            self.envelope = replace(self.envelope, tls_optional=True)
+        added, scan, came = b"", self._scan, self._came
+        if scan is not None:
+            if scan.tls_optional and not self.envelope.requiretls:
+                self.envelope = replace(self.envelope, tls_optional=True)
+            if came.peer.submission:
+                added = missing_fields(scan, time=came.time, id=self.id, host=came.me)
         incoming = self.incoming = self.spool.begin(self.id, self.envelope)
-        added = b""
-        if self._came.peer.submission:
-            added = missing_fields(self._scan, time=self._came.time, id=self.id, host=self._came.me)
-        self._keep(incoming, self._trace + added)
         held, self._held = self._held, []
-        return self._keep(incoming, held[0] if len(held) == 1 else b"".join(held))
+        return self._keep(incoming, b"".join((self._trace, added, *held)))
 
     def _keep(self, incoming: Incoming, data: bytes) -> bool:
         if self._pieces is not None:

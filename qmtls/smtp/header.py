@@ -22,6 +22,12 @@ _FIELD = re.compile(
 )
 
 
+def says_nothing(data: bytes) -> bool:
+    """True if the whole header section is there, and no wish about TLS in it: then most mail needs no scan."""
+    end = data.find(_END)
+    return end >= 0 and b"tls-required" not in data[:end].lower()
+
+
 class HeaderScan:
     """See the module. The findings are final once it is `over`, and nothing before."""
 

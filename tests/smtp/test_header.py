@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qmtls.smtp.header import MAX_HEADER, HeaderScan
+from qmtls.smtp.header import MAX_HEADER, HeaderScan, says_nothing
 from tests.smtp.dialogue import CUTS, Cut, at, whole
 
 FULL = b"Date: x\r\nFROM : a\r\nmessage-Id:\r\n <1@b>\r\nTLS-Required: no\r\n\r\nbody\r\n\r\nFrom: not me\r\n"
@@ -84,3 +84,26 @@ def test_the_limit_itself_is_no_matter() -> None:
 def test_the_cut_does_not_matter(parts: list[bytes], places: list[int]) -> None:
     content = b"".join(parts)
     assert told(scan([content])) == told(scan(at(*places)(content))) == told(scan([content[:1], content[1:]]))
+
+
+@pytest.mark.parametrize(
+    ("content", "nothing"),
+    [
+        (b"Subject: x\r\n\r\nTLS-Required: no\r\n", True),
+        (b"Subject: x\r\n", False),
+        (b"TLS-Required: yes\r\n\r\n", False),
+        (b"X: 1\r\ntls-reQUIRED :\r\n no\r\n\r\n", False),
+        (b"\r\n\r\n", True),
+    ],
+)
+def test_most_headers_need_no_scan(content: bytes, nothing: bool) -> None:
+    assert says_nothing(content) is nothing
+
+
+@given(st.lists(st.sampled_from([b"TLS-Required: no", b"\r\n", b"x", b": ", b"\r\n\r\n", b"tls-required:no\r\n"])))
+def test_who_needs_no_scan_has_no_wish(parts: list[bytes]) -> None:
+    content = b"".join(parts)
+    scan = HeaderScan()
+    if not scan.feed(content):
+        scan.finish()
+    assert not (says_nothing(content) and scan.tls_optional)

@@ -18,7 +18,8 @@ class NextHop:
     """Where a job goes. `relay` "" = the MX hosts of `domain`; else this host as smtproutes wrote it.
 
     `local` True = a mailbox of this host: domain is the local domain. `port` 25 for MX. `requiretls` True = the message
-    says so (RFC 8689): the demand is higher than for other mail, and connections are not shared with it.
+    says so (RFC 8689): the demand is higher than for other mail, and connections are not shared with it. `tls_optional`
+    True = the message says "TLS-Required: no": DANE and MTA-STS are not asked for.
     """
 
     domain: str  # the recipients' domain, lower case: pins and policy lines are looked up by it
@@ -26,6 +27,7 @@ class NextHop:
     port: int = 25
     local: bool = False
     requiretls: bool = False
+    tls_optional: bool = False
 
     def __str__(self) -> str:
         if self.local:
@@ -54,7 +56,9 @@ def jobs(envelope: Envelope, pending: Sequence[int], routing: Routing) -> tuple[
     for (domain, local), indices in by_domain.items():
         hop = NextHop(domain, local=True) if local else next_hop(domain, routing)
         if envelope.requiretls and not local:
-            hop = replace(hop, requiretls=True)
+            hop = replace(hop, requiretls=True)  # which goes before TLS-Required: no (RFC 8689 section 4.1)
+        elif envelope.tls_optional and not local:
+            hop = replace(hop, tls_optional=True)
         made.extend(
             Job(hop, tuple(indices[start : start + MAX_RECIPIENTS_PER_JOB]))
             for start in range(0, len(indices), MAX_RECIPIENTS_PER_JOB)

@@ -34,7 +34,12 @@ OffReactor = Callable[[Callable[[], Any]], Deferred[Any]]  # runs a blocking rea
 
 
 class HandshakeFailed(Exception):
-    """The TLS handshake ended without a session; str() says how."""
+    """The TLS handshake ended without a session; str() says how. `unheard`: the peer closed without a word on our
+    hello."""
+
+    def __init__(self, why: str, unheard: bool = False) -> None:
+        super().__init__(why)
+        self.unheard = unheard
 
 
 @implementer(IPushProducer)
@@ -61,6 +66,7 @@ class Channel(Protocol):
         self._handshake: Deferred[TlsFacts] | None = None
         self._tls: TlsPipe | None = None
         self._server_name = ""
+        self._heard = False  # the peer said something after our hello
         self._drained: Deferred[None] | None = None
         self._full = False
         self._closed = False
@@ -93,6 +99,7 @@ class Channel(Protocol):
 
     def _decrypted(self, tls: TlsPipe, data: bytes) -> bytes:
         """What the peer said under TLS; b"" while the handshake goes on, or if the session broke."""
+        self._heard = True
         try:
             plain = tls.receive(data)
         except TlsBroken as problem:
@@ -115,7 +122,7 @@ class Channel(Protocol):
         """There is no connection any more: whoever waits is told."""
         handshake, self._handshake = self._handshake, None
         if handshake is not None:
-            handshake.errback(Failure(HandshakeFailed(why)))
+            handshake.errback(Failure(HandshakeFailed(why, unheard=not self._heard)))
         if self.ended is None:
             self.session.receive_eof()
             self._deliver()

@@ -1,49 +1,41 @@
-"""From a next hop to an open channel: look-ups, connection, STARTTLS, facts, verdict.
+"""From a target to an open channel: connection, evidence, STARTTLS, facts, verdict.
 
 Nothing of a message is sent before the verdict. A host that fails is passed over for the next; when none is left the
-whole next hop waits, with the sentence of each host that was tried. Doubt defers; only a clear answer of
-DNS (no such domain, null MX, ourselves as best MX) is permanent.
+whole next hop waits, with the sentence of each host that was tried. What follows when TLS does not come about is
+qmtls.tls.fallback's table, and no failure is remembered.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from random import random
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NoReturn
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from qmtls.delivery.mx import MailLoop, NullMx, cut_at_self, limit_addresses, order_mx
 from qmtls.delivery.outcome import Fate, Outcome
-from qmtls.delivery.plan import NextHop, literal_address
+from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel, HandshakeFailed, OffReactor
-from qmtls.net.resolver import DnsTrouble, NoSuchName, Resolver, is_ip
+from qmtls.net.resolver import is_ip
 from qmtls.net.snapshot import Snapshot
+from qmtls.net.targets import Finder, Target, Unreachable
+from qmtls.net.witness import Witness
 from qmtls.smtp.events import Ended, Greeted, TlsGo, TlsRefused
-from qmtls.tls.evidence import raised
-from qmtls.tls.fallback import NOT_OFFERED, NoTls, Then, Trouble, left_after, then
-from qmtls.tls.policy import Level, Policy, find_policy, pinned_hosts
+from qmtls.tls.evidence import decided, raised, relaxed
+from qmtls.tls.facts import TlsFacts
+from qmtls.tls.fallback import NOT_OFFERED, NoTls, Then, Trouble, hung_up, left_after, then
+from qmtls.tls.policy import Level, Policy, find_policy
 from qmtls.tls.verdict import Verdict, judge
 
-SMTP_PORT = 25
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One address of one host. `name` "" for an address literal: then there is no name to check."""
-
-    name: str
-    address: str
-    port: int
-
-    def __str__(self) -> str:
-        where = f"{self.address}:{self.port}" if self.port != SMTP_PORT else self.address
-        return f"{self.name} ({where})" if self.name and self.name != self.address else where
+log = Logger()
 
 
 class HostFailed(Exception):
@@ -53,14 +45,6 @@ class HostFailed(Exception):
         super().__init__(sentence)
         self.status = status
         self.tls = tls  # a TLS demand was not met
-
-
-class Unreachable(Exception):
-    """No host of the next hop can be used: `outcome` is that of every recipient."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.reason)
-        self.outcome = outcome
 
 
 class _TlsBroke(Exception):
@@ -73,103 +57,68 @@ class _TlsBroke(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Dialer:
-    """Opens channels. `own_addresses` are those that our endpoints listen on."""
+    """Opens channels."""
 
     reactor: Any
-    resolver: Resolver
+    finder: Finder
+    witness: Witness
     off_reactor: OffReactor
-    own_addresses: Callable[[], frozenset[str]]
     say: Callable[[str], None]
 
     async def targets(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
         """The addresses to try, best first. Raises Unreachable."""
-        try:
-            if next_hop.relay:
-                return await self._relay(next_hop)
-            if next_hop.domain.startswith("["):
-                return [self._literal(next_hop)]
-            return await self._mail_exchangers(next_hop, snapshot)
-        except (DnsTrouble, ValueError) as problem:
-            raise Unreachable(Outcome(Fate.DEFERRED, str(problem), "4.4.3")) from problem
+        return await self.finder.targets(next_hop, snapshot)
 
-    def _literal(self, next_hop: NextHop) -> Target:
-        address = literal_address(next_hop.domain)
-        if not address:
-            raise Unreachable(Outcome(Fate.FAILED, f"{next_hop.domain} is no address literal", "5.1.2"))
-        return Target("", address, next_hop.port)
+    async def open_channel(self, target: Target, rule: Policy, snapshot: Snapshot, next_hop: NextHop) -> Channel:
+        """A channel that may carry mail to `next_hop` under `rule` (as `policy_for` found it). Raises HostFailed.
 
-    async def _relay(self, next_hop: NextHop) -> list[Target]:
-        name, port = next_hop.relay, next_hop.port
-        if is_ip(name):
-            return [Target(name, name, port)]
-        addresses = await self.resolver.addresses(name)
-        if not addresses:
-            reason = f"the relay {name} of control/smtproutes has no address"
-            raise Unreachable(Outcome(Fate.DEFERRED, reason, "4.4.4"))
-        return [Target(name, address, port) for name, address in limit_addresses([(name, addresses)])]
-
-    async def _mail_exchangers(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
-        domain = next_hop.domain
+        What the rule may be decided by is asked for while the connection is being made.
+        """
+        if rule.broken or rule.skip:
+            _refuse(judge(rule, NOT_OFFERED, str(target)))
+        demand = self._demand(rule, target, next_hop)
         try:
-            records = await self.resolver.mx(domain)
-            names = order_mx(records, domain, random)
-        except NoSuchName as problem:
-            raise Unreachable(Outcome(Fate.FAILED, f"the domain {domain} does not exist", "5.1.2")) from problem
-        except NullMx as problem:
-            raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.1.10")) from problem
-        found: list[tuple[str, tuple[str, ...]]] = []
-        trouble: DnsTrouble | None = None
-        for name in names:
-            try:
-                found.append((name, await self.resolver.addresses(name)))
-            except DnsTrouble as problem:  # the other hosts are there for that
-                if name == snapshot.settings.me:
-                    raise  # or the list would not be cut at ourselves
-                found.append((name, ()))
-                trouble = problem
-        try:
-            hosts = cut_at_self(found, self.own_addresses(), domain, records)
-        except MailLoop as problem:
-            raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.4.6")) from problem
-        pinned = pinned_hosts(snapshot.settings.tls, names) if domain not in snapshot.settings.tls.pins else frozenset()
-        if pinned:
-            # Where one host of a domain is pinned, an unpinned one would be the way around the pin.
-            hosts = tuple((name, addresses) for name, addresses in hosts if name in pinned)
-        targets = [Target(name, address, next_hop.port) for name, address in limit_addresses(hosts)]
-        if targets:
-            return targets
-        if trouble is not None:
-            raise trouble
-        if not records:
-            reason = f"the domain {domain} has neither a mail exchanger nor an address"
-            raise Unreachable(Outcome(Fate.FAILED, reason, "5.4.4"))
-        raise Unreachable(_no_address(domain, names, pinned))
-
-    async def open_channel(self, target: Target, policy: Policy, snapshot: Snapshot) -> Channel:
-        """A channel that may carry mail under `policy`. Raises HostFailed."""
-        if policy.broken or policy.skip:
-            verdict = judge(policy, NOT_OFFERED, str(target))
-            raise HostFailed(verdict.sentence, verdict.status, tls=True)
-        try:
-            return await self._open(target, policy, snapshot, with_tls=policy.level is not Level.NONE)
+            return await self._open(target, demand, snapshot, next_hop)
         except _TlsBroke as broke:
+            policy = await demand.get()
             verdict = judge(policy, broke.no_tls, str(target))
             if then(policy.level, broke.no_tls.trouble) is not Then.PLAIN_AGAIN:
                 raise HostFailed(verdict.sentence, verdict.status, tls=True) from broke
             self.say(f"tls fallback host={target} reason={broke}")
+        channel = await self._connect(target, snapshot)
         try:
-            return await self._open(target, policy, snapshot, with_tls=False)
-        except _TlsBroke as broke:  # cannot happen without TLS; kept as a failure of the host, not of us
-            raise HostFailed(str(broke)) from broke
+            _greeted(await channel.next(), target)
+            channel.tls = "plain"
+        except BaseException:
+            channel.quit()
+            raise
+        return channel
 
-    async def _open(self, target: Target, policy: Policy, snapshot: Snapshot, with_tls: bool) -> Channel:
+    def _demand(self, rule: Policy, target: Target, next_hop: NextHop) -> _Demand:
+        if not (rule.asks_dane or rule.asks_sts):
+            return _Demand(_raised(rule, target, next_hop))
+        return _Demand(Deferred.fromCoroutine(self._decide(rule, target, next_hop)))
+
+    async def _decide(self, rule: Policy, target: Target, next_hop: NextHop) -> Policy:
+        evidence = await self.witness.about(rule, target.vouched, next_hop.domain, target.port)
+        policy = decided(rule, evidence, target.name)
+        if policy.level is Level.STS and policy.skip:
+            # It may be the policy that is old, not the host that is new.
+            evidence = replace(evidence, sts=await self.witness.sts(rule, next_hop.domain, again=True))
+            policy = decided(rule, evidence, target.name)
+        return _raised(policy, target, next_hop)
+
+    async def _open(self, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop) -> Channel:
         channel = await self._connect(target, snapshot)
         try:
             greeted = _greeted(await channel.next(), target)
-            if not with_tls:
+            policy = await demand.get()
+            if policy.broken or policy.skip:
+                _refuse(judge(policy, NOT_OFFERED, str(target)))
+            if policy.level is Level.NONE:
                 channel.tls = "plain"
             elif "STARTTLS" in greeted.extensions:
-                await self._secure(channel, target, policy, snapshot)
+                await self._secure(channel, target, policy, snapshot, next_hop)
             else:
                 _settle(channel, judge(policy, NOT_OFFERED, str(target)))
         except BaseException:
@@ -189,7 +138,9 @@ class Dialer:
             raise HostFailed(f"{target} cannot be connected to: {_words(problem)}") from problem
         return channel
 
-    async def _secure(self, channel: Channel, target: Target, policy: Policy, snapshot: Snapshot) -> None:
+    async def _secure(
+        self, channel: Channel, target: Target, policy: Policy, snapshot: Snapshot, next_hop: NextHop
+    ) -> None:
         """STARTTLS, handshake, verdict, and the EHLO after it."""
         channel.session.start_tls()
         event = await channel.next()
@@ -202,21 +153,69 @@ class Dialer:
             raise _TlsBroke(NoTls(Trouble.CUT, f"{event.why} at STARTTLS"))
         name = "" if is_ip(target.name) else target.name
         try:
-            facts = await channel.start_tls(snapshot.client.creator(policy, name), name)
+            facts = await channel.start_tls(snapshot.client.creator(policy, name), policy.server_name or name)
         except HandshakeFailed as problem:
-            raise _TlsBroke(NoTls(Trouble.HANDSHAKE, f"the TLS handshake failed: {problem}")) from problem
-        verdict = judge(policy, facts, str(target))
+            broke = NoTls(Trouble.HANDSHAKE, f"the TLS handshake failed: {problem}")
+            raise _TlsBroke(hung_up(_line_key(next_hop)) if problem.unheard else broke) from problem
+        verdict = judge(policy, facts, str(target), self._time())
         if not verdict.ok:
             channel.abort()
+            self._look_again(policy, next_hop)
         _settle(channel, verdict)
+        self._tell_wish(policy, facts, target)
         channel.tls = f"{facts.summary} {verdict.summary}"
         channel.session.tls_established()
         event = await channel.next()
         if isinstance(event, Ended) and event.reply is None:
             # TLS 1.3 tells a client of a refused certificate only after its side of the handshake is done.
+            shown = snapshot.client.shows_certificate(policy)
             why = channel.tls_ended or event.why
-            raise _TlsBroke(left_after(why, target.name, certificate_shown=False))
+            raise _TlsBroke(left_after(why, next_hop.relay or next_hop.domain, certificate_shown=shown))
         _greeted(event, target)
+
+    def _time(self) -> datetime:
+        return datetime.fromtimestamp(self.witness.now(), UTC)
+
+    def _look_again(self, policy: Policy, next_hop: NextHop) -> None:
+        """A host did not meet the domain's MTA-STS policy: for the next attempt, whether there is a new one."""
+        if policy.level is Level.STS:
+            looking = Deferred.fromCoroutine(self.witness.sts(policy, next_hop.domain, again=True))
+            looking.addErrback(lambda failure: log.failure("looking for an MTA-STS policy", failure))
+
+    def _tell_wish(self, policy: Policy, facts: TlsFacts, target: Target) -> None:
+        """What a policy in testing would have refused is told, and mail goes."""
+        if policy.wish is not None:
+            verdict = judge(policy.wish, facts, str(target), self._time())
+            if not verdict.ok:
+                self.say(f"tls testing host={target} reason={verdict.sentence}")
+
+
+class _Demand:
+    """A demand that may still be on its way; asked for as often as need be."""
+
+    def __init__(self, policy: Policy | Deferred[Policy]) -> None:
+        self._policy: Policy | Failure | None = None
+        self._waiting: list[Deferred[Policy]] = []
+        if isinstance(policy, Policy):
+            self._policy = policy
+        else:
+            policy.addBoth(self._tell)
+
+    def _tell(self, result: Policy | Failure) -> None:
+        self._policy = result
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(result)
+
+    async def get(self) -> Policy:
+        """Raises what the look-ups raised, which is our own fault: trouble with them is evidence."""
+        if self._policy is None:
+            waiting: Deferred[Policy] = Deferred()
+            self._waiting.append(waiting)
+            return await waiting
+        if isinstance(self._policy, Failure):
+            self._policy.raiseException()
+        return self._policy
 
 
 class _OneChannel(Factory):
@@ -230,11 +229,29 @@ class _OneChannel(Factory):
 
 
 def policy_for(next_hop: NextHop, target: Target, snapshot: Snapshot) -> Policy:
-    """The demand towards one host of a next hop."""
-    route = f"[{next_hop.relay}]:{next_hop.port}" if next_hop.relay else ""
+    """The rule for one host of a next hop, before any evidence."""
+    route = _route(next_hop)
     host = target.name.lower().rstrip(".")
-    policy = find_policy(snapshot.settings.tls, next_hop.domain, host, route=route)
-    return raised(policy, next_hop.domain, host, route=route) if next_hop.requiretls else policy
+    rules = snapshot.settings.tls
+    today = datetime.now(UTC).date() if rules.dated else None
+    policy = find_policy(rules, next_hop.domain, host, route=route, today=today)
+    return relaxed(policy) if next_hop.tls_optional else policy
+
+
+def _route(next_hop: NextHop) -> str:
+    return f"[{next_hop.relay}]:{next_hop.port}" if next_hop.relay else ""
+
+
+def _line_key(next_hop: NextHop) -> str:
+    """What a line of control/tlspolicy for it would begin with."""
+    return _route(next_hop) or next_hop.domain
+
+
+def _raised(policy: Policy, target: Target, next_hop: NextHop) -> Policy:
+    if not next_hop.requiretls:
+        return policy
+    host = target.name.lower().rstrip(".")
+    return raised(policy, next_hop.domain, host, route=_route(next_hop), mx_secure=target.vouched.mx_secure)
 
 
 def all_failed(failures: list[HostFailed]) -> Unreachable:
@@ -244,9 +261,13 @@ def all_failed(failures: list[HostFailed]) -> Unreachable:
     return Unreachable(Outcome(Fate.DEFERRED, "; ".join(sentences), telling.status))
 
 
+def _refuse(verdict: Verdict) -> NoReturn:
+    raise HostFailed(verdict.sentence, verdict.status, tls=True)
+
+
 def _settle(channel: Channel, verdict: Verdict) -> None:
     if not verdict.ok:
-        raise HostFailed(verdict.sentence, verdict.status, tls=True)
+        _refuse(verdict)
     channel.tls = verdict.summary
 
 
@@ -256,12 +277,6 @@ def _greeted(event: object, target: Target) -> Greeted:
     assert isinstance(event, Ended)
     said = f": {event.reply}" if event.reply is not None else ""
     raise HostFailed(f"{target} at {event.stage.value}: {event.why}{said}", "4.4.2")
-
-
-def _no_address(domain: str, names: tuple[str, ...], pinned: frozenset[str]) -> Outcome:
-    if pinned:
-        return Outcome(Fate.DEFERRED, f"the pinned hosts of {domain} have no address", "4.4.4")
-    return Outcome(Fate.DEFERRED, f"no mail exchanger of {domain} has an address ({', '.join(names)})", "4.4.4")
 
 
 def _words(problem: BaseException) -> str:

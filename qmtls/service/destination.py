@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
-from qmtls.net.outbound import Unreachable
+from qmtls.net.targets import Unreachable
 from qmtls.service.attempt import Task
 from qmtls.service.budget import Budget
 from qmtls.service.lane import Lane, Workshop

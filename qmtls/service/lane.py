@@ -14,8 +14,9 @@ from typing import Any
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
-from qmtls.net.outbound import Dialer, HostFailed, Target, Unreachable, all_failed, policy_for
+from qmtls.net.outbound import Dialer, HostFailed, all_failed, policy_for
 from qmtls.net.snapshot import Snapshot
+from qmtls.net.targets import Target, Unreachable
 from qmtls.service.attempt import Task
 from qmtls.service.sending import Read, Sending
 from qmtls.service.signing import Signer
@@ -51,6 +52,8 @@ class Lane:
         channel = self._channel
         if channel is None or not channel.usable or channel.session.spent:
             return False
+        if self._policy is not None and not self._policy.reuse:
+            return False  # connection_reuse=no: it has carried its one message
         return self._snapshot is self._shop.current()
 
     def on_end(self, call: Callable[..., None] | None) -> None:
@@ -105,6 +108,8 @@ class Lane:
         assert self._target is not None and self._snapshot is not None and self._channel is not None
         if self._channel.session.limits.domains:
             return False  # it counts the domains of a session (RFC 9422 section 4.3): this one keeps to its own
+        if self._next_hop is None or next_hop.requiretls != self._next_hop.requiretls:
+            return False
         return policy_for(next_hop, self._target, self._snapshot) == self._policy
 
     async def _load(self, task: Task) -> bool:
@@ -146,7 +151,7 @@ class Lane:
                 continue
             policy = policy_for(task.next_hop, target, snapshot)
             try:
-                channel = await self._shop.dialer.open_channel(target, policy, snapshot)
+                channel = await self._shop.dialer.open_channel(target, policy, snapshot, task.next_hop)
             except HostFailed as problem:
                 failures.append(problem)
                 continue

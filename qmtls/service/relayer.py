@@ -17,9 +17,10 @@ from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop, jobs
 from qmtls.delivery.waiting import DueList
 from qmtls.net.commit import Committer
-from qmtls.net.outbound import Target, policy_for
+from qmtls.net.outbound import policy_for
 from qmtls.net.reception import Reception
 from qmtls.net.snapshot import Snapshot
+from qmtls.net.targets import Target
 from qmtls.service.attempt import Attempt, Key, Task
 from qmtls.service.budget import Budget, Lanes
 from qmtls.service.destination import Destination
@@ -280,7 +281,7 @@ class Relayer:
             route = _Route(next_hop.relay, next_hop.port, "", demand)
             group = (next_hop.relay, next_hop.port)
         else:
-            route = _Route("", next_hop.port, next_hop.domain, next_hop.requiretls)
+            route = _Route("", next_hop.port, next_hop.domain, (next_hop.requiretls, next_hop.tls_optional))
             group = (next_hop.domain, 0)
         budget = self._budgets.get(group)
         if budget is None:

@@ -25,6 +25,7 @@ from qmtls.net.diskroom import disk_room
 from qmtls.net.doorkeeper import Doorkeeper
 from qmtls.net.doors import Door
 from qmtls.net.house import Connection, House
+from qmtls.net.https import PolicyFetcher
 from qmtls.net.ids import Ids
 from qmtls.net.ledger import Ledger
 from qmtls.net.mailboxes import Mailboxes
@@ -33,7 +34,11 @@ from qmtls.net.outbound import Dialer
 from qmtls.net.passwords import Passwords
 from qmtls.net.resolver import Resolver
 from qmtls.net.snapshot import Snapshot
+from qmtls.net.stscache import StsCache
+from qmtls.net.stsfiles import StsFiles
+from qmtls.net.targets import Finder
 from qmtls.net.welcome import Welcome
+from qmtls.net.witness import Witness
 from qmtls.service.filing import Registrar
 from qmtls.service.lane import Workshop
 from qmtls.service.listening import own_addresses
@@ -45,6 +50,7 @@ from qmtls.service.signing import Signer
 from qmtls.spool.api import Spool
 from qmtls.spool.maildir import MaildirSpool
 
+STS = "sts"  # directory of cached MTA-STS policies, in HOME/state
 UMASK = 0o077  # twistd sets it only as a daemon
 LOOK_SECONDS = 1.0  # control directory, pokes, room on the disk
 ADOPT_SECONDS = 5.0  # bins without an owner
@@ -93,7 +99,15 @@ class Worker:
         self._loops: list[LoopingCall] = []
         settings = self.live.settings
         self._resolver = Resolver(reactor, settings().dns_servers)
-        dialer = Dialer(reactor, self._resolver, self._off_reactor, own_addresses(self._hosts), say)
+        finder = Finder(self._resolver, own_addresses(self._hosts))
+        self._policies = StsCache(
+            StsFiles(places.state / STS),
+            self._resolver,
+            PolicyFetcher(reactor, self._resolver).fetch,
+            self._off_reactor,
+            now,
+        )
+        dialer = Dialer(reactor, finder, Witness(self._resolver, self._policies, now), self._off_reactor, say)
         signer = Signer(lambda: settings().dkim, self._off_reactor, say, now)
         shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say, signer)
         self.relayer = relayer = Relayer(reactor, now, self.committer, shop, say)

@@ -8,8 +8,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from qmtls.net.resolver import DnsTrouble, NoSuchName
+from qmtls.net.resolver import Answer, DnsTrouble, HostAddresses, MailExchangers, NoSuchName
+from qmtls.net.stscache import StsEvidence
 from qmtls.spool.api import Filing, Incoming, Spool
+from qmtls.tls.sts import CachedPolicy, StsPolicy
 
 
 class Desk:
@@ -74,31 +76,79 @@ class Desk:
 
 
 class Names:
-    """DNS by two dictionaries. An exception as value is raised; what is not there does not exist."""
+    """DNS by dictionaries. An exception as value is raised, a Deferred awaited; what is not there does not exist.
+
+    `secure` are the names whose answers DNSSEC vouches for, `tlsa` the records by owner, `aliases` where CNAMEs lead.
+    """
 
     def __init__(self) -> None:
         self.mail: dict[str, Any] = {}
         self.hosts: dict[str, Any] = {}
+        self.tlsa: dict[str, Any] = {}
+        self.aliases: dict[str, str] = {}
+        self.secure: set[str] = set()
         self.asked: list[str] = []
 
     async def mx(self, domain: str) -> list[tuple[int, str]]:
-        self.asked.append(domain)
-        found = self.mail.get(domain, NoSuchName(f"DNS: the name {domain} does not exist"))
-        if isinstance(found, Deferred):
-            found = await found
-        if isinstance(found, Exception):
-            raise found
-        assert isinstance(found, list)
-        return found
+        return list((await self.exchangers(domain)).records)
+
+    async def exchangers(self, domain: str) -> MailExchangers:
+        found = await self._value(domain, self.mail, NoSuchName(f"DNS: the name {domain} does not exist"))
+        return MailExchangers(tuple(found), domain in self.secure, self.aliases.get(domain, domain))
 
     async def addresses(self, host: str) -> tuple[str, ...]:
-        self.asked.append(host)
-        found = self.hosts.get(host, ())
+        return (await self.host(host)).addresses
+
+    async def host(self, host: str) -> HostAddresses:
+        found = await self._value(host, self.hosts, ())
+        addresses = (found,) if isinstance(found, str) else tuple(found)
+        return HostAddresses(host, addresses, host in self.secure, self.aliases.get(host, host))
+
+    async def ask(self, name: str, kind: str) -> Answer:
+        assert kind in ("TLSA", "CNAME")
+        if kind == "CNAME":
+            return Answer(True, name, (self.aliases[name],) if name in self.aliases else (), name in self.secure)
+        found = await self._value(name, self.tlsa, ())
+        return Answer(bool(found), name, tuple(found), secure=name not in self.tlsa or name in self.secure)
+
+    async def _value(self, name: str, table: dict[str, Any], missing: Any) -> Any:
+        self.asked.append(name)
+        found = table.get(name, missing)
         if isinstance(found, Deferred):
             found = await found
         if isinstance(found, Exception):
             raise found
-        return (found,) if isinstance(found, str) else tuple(found)
+        return found
+
+
+class Policies:
+    """MTA-STS by a dictionary of domains; `newer` is what is found when somebody looks again."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+        self.newer: dict[str, StsPolicy] = {}
+        self.asked: list[str] = []
+
+    async def policy(self, domain: str) -> StsPolicy | None:
+        self.asked.append(domain)
+        found = self.known.get(domain)
+        if isinstance(found, Deferred):
+            found = self.known[domain] = await found
+        assert found is None or isinstance(found, StsPolicy)
+        return found
+
+    async def recheck(self, domain: str) -> StsPolicy | None:
+        self.asked.append(f"{domain} again")
+        if domain in self.newer:
+            self.known[domain] = self.newer[domain]
+        found = self.known.get(domain)
+        assert found is None or isinstance(found, StsPolicy)
+        return found
+
+    async def evidence(self, domain: str) -> StsEvidence:
+        policy = self.known.get(domain)
+        cached = CachedPolicy(domain, "id1", policy, 0.0, 0.0, 0.0) if policy is not None else None
+        return StsEvidence(domain, cached, 0.0, "" if cached else f"there is no MTA-STS record at _mta-sts.{domain}")
 
 
 TROUBLE = DnsTrouble("DNS: cannot be looked up now (NoNameservers)")

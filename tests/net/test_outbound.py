@@ -12,7 +12,8 @@ from OpenSSL.crypto import X509
 from qmtls.delivery.outcome import Fate
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import HANDSHAKE_SECONDS, Channel
-from qmtls.net.outbound import HostFailed, Target, Unreachable
+from qmtls.net.outbound import HostFailed
+from qmtls.net.targets import Target, Unreachable
 from tests.net import certs
 from tests.net.certs import Leaf, authority
 from tests.net.doubles import TROUBLE

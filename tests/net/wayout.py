@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ from twisted.internet.defer import Deferred
 
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
-from qmtls.net.outbound import Dialer, HostFailed, Target, Unreachable, policy_for
+from qmtls.net.outbound import Dialer, HostFailed, policy_for
 from qmtls.net.snapshot import make_snapshot
+from qmtls.net.targets import Finder, Target, Unreachable
+from qmtls.net.witness import Witness
 from qmtls.tls.policy import Policy
 from tests.control.directory import compiled
-from tests.net.doubles import Names, off_reactor
+from tests.net.doubles import Names, Policies, off_reactor
 from tests.net.hosts import Host
 from tests.net.house import Files
 from tests.net.wire import Reactor
@@ -22,6 +24,19 @@ from tests.net.wire import Reactor
 ADDRESS = "192.0.2.25"
 TARGET = Target("mx.there.example", ADDRESS, 25)
 HOP = NextHop("there.example")
+
+
+def dialer_of(
+    reactor: Reactor,
+    names: Names,
+    own: Callable[[], frozenset[str]],
+    say: Callable[[str], None],
+    policies: Policies | None = None,
+) -> Dialer:
+    """A dialer that asks these."""
+    resolver: Any = names
+    witness = Witness(resolver, policies, reactor.seconds)
+    return Dialer(reactor, Finder(resolver, own), witness, off_reactor, say)
 
 
 class WayOut:
@@ -34,13 +49,8 @@ class WayOut:
         self.log: list[str] = []
         self.own: frozenset[str] = frozenset()
         self.load(files or {})
-        self.dialer = Dialer(
-            self.reactor,
-            self.names,  # type: ignore[arg-type]
-            off_reactor,
-            lambda: self.own,
-            self.log.append,
-        )
+        self.policies = Policies()
+        self.dialer = dialer_of(self.reactor, self.names, lambda: self.own, self.log.append, self.policies)
 
     def load(self, files: Files) -> None:
         self.snapshot = make_snapshot(compiled(self.control, files))
@@ -62,7 +72,7 @@ class WayOut:
         return policy_for(hop, target, self.snapshot)
 
     def dial(self, target: Target = TARGET, hop: NextHop = HOP) -> list[Channel | HostFailed]:
-        return self.result(self.dialer.open_channel(target, self.policy(target, hop), self.snapshot))
+        return self.result(self.dialer.open_channel(target, self.policy(target, hop), self.snapshot, hop))
 
     def targets(self, hop: NextHop = HOP) -> list[Target] | Unreachable:
         """Of one next hop, or why there are none."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from qmtls.net.ids import Ids
 from qmtls.net.mailboxes import FOLDERS, Mailboxes
-from qmtls.net.outbound import Dialer
 from qmtls.net.snapshot import make_snapshot
 from qmtls.service.filing import Registrar
 from qmtls.service.lane import Workshop
@@ -24,6 +23,7 @@ from tests.control.directory import compiled
 from tests.net.doubles import Desk, Names, off_reactor
 from tests.net.hosts import Host
 from tests.net.house import Files
+from tests.net.wayout import dialer_of
 from tests.net.wire import Reactor
 
 CONTENT = b"Subject: hello\r\n\r\n.dot\r\nbody\r\n"
@@ -56,7 +56,7 @@ class Office:
         self.spool = MemorySpool("1")
         self.ids = Ids(now=lambda: int(self.reactor.seconds() * 1e9), salt="00000000")
         self.load(files or {})
-        dialer = Dialer(self.reactor, self.names, off_reactor, frozenset, self.log.append)  # type: ignore[arg-type]
+        dialer = dialer_of(self.reactor, self.names, frozenset, self.log.append)
         signer = Signer(lambda: self.snapshot.settings.dkim, off_reactor, self.log.append, self.now)
         shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append, signer)
         self.relayer = relayer = Relayer(self.reactor, self.now, self.desk, shop, self.log.append)  # type: ignore[arg-type]

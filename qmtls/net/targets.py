@@ -1,0 +1,126 @@
+"""From a next hop to the addresses to try, in order, each with what DNS vouches for.
+
+Doubt defers; only a clear answer of DNS (no such domain, null MX, ourselves as best MX) is permanent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import random
+
+from qmtls.delivery.mx import MailLoop, NullMx, cut_at_self, limit_addresses, order_mx
+from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.delivery.plan import NextHop, literal_address
+from qmtls.net.resolver import DnsTrouble, HostAddresses, NoSuchName, Resolver, is_ip
+from qmtls.net.snapshot import Snapshot
+from qmtls.net.witness import UNKNOWN, Vouched
+from qmtls.tls.policy import pinned_hosts
+
+SMTP_PORT = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One address of one host. `name` "" for an address literal: then there is no name to check."""
+
+    name: str
+    address: str
+    port: int
+    vouched: Vouched = field(default=UNKNOWN, compare=False)  # what DNS vouches for
+
+    def __str__(self) -> str:
+        where = f"{self.address}:{self.port}" if self.port != SMTP_PORT else self.address
+        return f"{self.name} ({where})" if self.name and self.name != self.address else where
+
+
+class Unreachable(Exception):
+    """No host of the next hop can be used: `outcome` is that of every recipient."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """Finds targets. `own_addresses` are those that our endpoints listen on."""
+
+    resolver: Resolver
+    own_addresses: Callable[[], frozenset[str]]
+
+    async def targets(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
+        """The addresses to try, best first. Raises Unreachable."""
+        try:
+            if next_hop.relay:
+                return await self._relay(next_hop)
+            if next_hop.domain.startswith("["):
+                return [self._literal(next_hop)]
+            return await self._mail_exchangers(next_hop, snapshot)
+        except (DnsTrouble, ValueError) as problem:
+            raise Unreachable(Outcome(Fate.DEFERRED, str(problem), "4.4.3")) from problem
+
+    def _literal(self, next_hop: NextHop) -> Target:
+        address = literal_address(next_hop.domain)
+        if not address:
+            raise Unreachable(Outcome(Fate.FAILED, f"{next_hop.domain} is no address literal", "5.1.2"))
+        return Target("", address, next_hop.port)
+
+    async def _relay(self, next_hop: NextHop) -> list[Target]:
+        name, port = next_hop.relay, next_hop.port
+        if is_ip(name):
+            return [Target(name, name, port)]
+        found = await self.resolver.host(name)
+        if not found.addresses:
+            reason = f"the relay {name} of control/smtproutes has no address"
+            raise Unreachable(Outcome(Fate.DEFERRED, reason, "4.4.4"))
+        vouched = Vouched(found, name)
+        return [Target(name, address, port, vouched) for _, address in limit_addresses([(name, found.addresses)])]
+
+    async def _mail_exchangers(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
+        domain = next_hop.domain
+        try:
+            exchangers = await self.resolver.exchangers(domain)
+            records = exchangers.records
+            names = order_mx(records, domain, random)
+        except NoSuchName as problem:
+            raise Unreachable(Outcome(Fate.FAILED, f"the domain {domain} does not exist", "5.1.2")) from problem
+        except NullMx as problem:
+            raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.1.10")) from problem
+        known: dict[str, HostAddresses] = {}
+        trouble: DnsTrouble | None = None
+        for name in names:
+            try:
+                known[name] = await self.resolver.host(name)
+            except DnsTrouble as problem:  # the other hosts are there for that
+                if name == snapshot.settings.me:
+                    raise  # or the list would not be cut at ourselves
+                trouble = problem
+        try:
+            found = [(name, known[name].addresses if name in known else ()) for name in names]
+            hosts = cut_at_self(found, self.own_addresses(), domain, records)
+        except MailLoop as problem:
+            raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.4.6")) from problem
+        pinned = pinned_hosts(snapshot.settings.tls, names) if domain not in snapshot.settings.tls.pins else frozenset()
+        if pinned:
+            # Where one host of a domain is pinned, an unpinned one would be the way around the pin.
+            hosts = tuple((name, addresses) for name, addresses in hosts if name in pinned)
+        is_mx, secure, canonical = bool(records), exchangers.secure, exchangers.canonical
+        targets = [
+            Target(name, address, next_hop.port, Vouched(known[name], domain, is_mx, secure, canonical))
+            for name, address in limit_addresses(hosts)
+        ]
+        if targets:
+            return targets
+        if trouble is not None:
+            raise trouble
+        if not records:
+            reason = f"the domain {domain} has neither a mail exchanger nor an address"
+            raise Unreachable(Outcome(Fate.FAILED, reason, "5.4.4"))
+        raise Unreachable(_no_address(domain, names, pinned))
+
+
+def _no_address(domain: str, names: tuple[str, ...], pinned: frozenset[str]) -> Outcome:
+    if pinned:
+        return Outcome(Fate.DEFERRED, f"the pinned hosts of {domain} have no address", "4.4.4")
+    return Outcome(Fate.DEFERRED, f"no mail exchanger of {domain} has an address ({', '.join(names)})", "4.4.4")

@@ -17,7 +17,8 @@ from qmtls.cli.home import DEFAULT, Home, default_home
 from qmtls.cli.output import FINDINGS, CommandError
 from qmtls.cli.parser import Commands, Parser
 
-COMMANDS = ("init", "check", "cert", "send", "sendmail", "queue", "mailbox", "clients", "user", "dkim")
+COMMANDS = ("init", "check", "cert", "send", "sendmail", "queue", "mailbox", "clients", "user", "dkim", "import")
+MODULES = {"import": "imports"}  # of commands whose name is a word of Python's
 
 _ABOUT = "Administers a qmtls home: its certificates, its mailboxes, its queue. The service itself is `twistd qmtls`."
 _EPILOG = """exit status: 0 done, 1 findings or not found, 2 usage (sendmail: those of sysexits.h)
@@ -37,7 +38,7 @@ def build_parser(names: Sequence[str] = COMMANDS) -> Parser:
     _add_home(parser)
     commands = Commands(parser)
     for name in names:
-        import_module(f"qmtls.cli.{name}").add(commands)
+        import_module(f"qmtls.cli.{MODULES.get(name, name)}").add(commands)
     return parser
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from qmtls.access import AccessRules
 from qmtls.control.clientcerts import read_client_credentials
 from qmtls.control.dkim import read_dkim_keys
+from qmtls.control.holds import read_holds
 from qmtls.control.limits import read_limits
 from qmtls.control.lists import BadValueError, Content, ControlFiles, quote
 from qmtls.control.pem import load_authorities, load_credential, load_crls
@@ -103,6 +104,7 @@ def compile_control(control: Path) -> Settings:
         listeners=_listeners(files),
         limits=read_limits(files, access.networks),
         users=read_users(files),
+        holds=read_holds(files),
         client_credentials=client_credentials,
         outside=files.outside,
         dkim=read_dkim_keys(files),

@@ -64,8 +64,8 @@ def read_scope(words: Sequence[str]) -> Scope:
             raise BadValueError(f"{key}= has no value", "write one, or remove the word")
         values[key] = value
     return Scope(
-        senders=_patterns(values["from"], null_path=True) if "from" in values else None,
-        recipients=_patterns(values["to"], null_path=False) if "to" in values else None,
+        senders=read_patterns(values["from"], null_path=True) if "from" in values else None,
+        recipients=read_patterns(values["to"], null_path=False) if "to" in values else None,
         rate=read_rate(values["rate"]) if "rate" in values else None,
         size=read_size(values["size"]) if "size" in values else 0,
         until=read_day_end(values["until"]) if "until" in values else inf,
@@ -108,7 +108,8 @@ def _label(text: str) -> str:
     return text
 
 
-def _patterns(text: str, *, null_path: bool) -> Patterns:
+def read_patterns(text: str, *, null_path: bool) -> Patterns:
+    """ "@a.example,.b.example,c@d.example", and with `null_path` also "<>". Raises BadValueError."""
     return Patterns(frozenset(_pattern(entry, null_path) for entry in split_entries(text)), text)
 
 

@@ -16,6 +16,7 @@ class Fate(Enum):
     DELIVERED = "delivered"
     DEFERRED = "deferred"
     FAILED = "failed"
+    HELD = "held"  # not tried: an operator holds it, or pauses the host; it does not grow too old meanwhile
 
 
 class Notice(Enum):

@@ -23,6 +23,7 @@ class Attempt:
         "envelope",
         "id",
         "in_hand",
+        "look_again",
         "open_tasks",
         "outcomes",
         "remembered",
@@ -42,6 +43,7 @@ class Attempt:
         self.waited = False  # in line: somebody may have removed it meanwhile
         self.open_tasks = 0
         self.in_hand = 0  # tasks being served at this moment
+        self.look_again = False  # its file says what is to be done now: somebody gave an order
         self.outcomes: dict[int, Outcome] = {}
         self.signatures: dict[str, bytes] = {}  # DKIM fields, by the form of the content that they are for
         self._content: Content | None = None

@@ -80,10 +80,12 @@ class Registrar:
     async def _file(self, attempt: Attempt) -> None:
         now = self.now()
         settings = self.settings()
-        if expired(attempt.arrived, now, settings.queue_lifetime):
-            attempt.outcomes = {i: _last(o) for i, o in attempt.outcomes.items()}
+        attempt.outcomes = {
+            i: _last(o) if expired(attempt.arrived, now, _lifetime(o, settings)) else o
+            for i, o in attempt.outcomes.items()
+        }
         failed = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.FAILED}
-        waiting = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.DEFERRED}
+        waiting = {i: o for i, o in attempt.outcomes.items() if o.fate in (Fate.DEFERRED, Fate.HELD)}
         news = {i: o for i, o in attempt.outcomes.items() if o.notice is not None}
         reporter = Reporter(self.committer, self.ids, self.own_spool, self.offer, self.say, self.is_mailbox)
         due = next_due(attempt.arrived, now, random())
@@ -156,6 +158,11 @@ def _entry(
         deferred=tuple(waiting),
         reasons=tuple((i, o.reason) for i, o in (*failed.items(), *waiting.items())),
     )
+
+
+def _lifetime(outcome: Outcome, settings: Settings) -> float:
+    """Seconds that a recipient with this outcome may be in the queue."""
+    return settings.queue_lifetime
 
 
 def _last(outcome: Outcome) -> Outcome:

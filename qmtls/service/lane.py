@@ -7,10 +7,12 @@ afterwards it might have accepted it. A channel that broke while it was idle is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qmtls.delivery.holds import Hold
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
@@ -18,6 +20,7 @@ from qmtls.net.outbound import Dialer, HostFailed, all_failed, policy_for
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Target, Unreachable
 from qmtls.service.attempt import Task
+from qmtls.service.orders import held_by, held_meanwhile, ordered_meanwhile
 from qmtls.service.sending import Read, Sending
 from qmtls.service.signing import Signer
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
@@ -33,6 +36,7 @@ class Workshop:
     current: Callable[[], Snapshot]
     read: Read
     say: Callable[[str], None]
+    now: Callable[[], float] = field(default=time.time, kw_only=True)  # the time of day, by which rules end
     signer: Signer | None = None
 
 
@@ -76,7 +80,13 @@ class Lane:
         """Outcomes of all recipients; None if the message is gone. Raises Unreachable if no host could be used."""
         task.attempt.in_hand += 1
         try:
-            return await self._serve(task) if await self._load(task) else None
+            if not await self._load(task):
+                return None
+            held = held_meanwhile(task, self._shop.current().settings.holds, self._shop.now())
+            if not held:
+                return await self._serve(task)
+            rest = tuple(i for i in task.recipients if i not in held)
+            return {**(await self._serve(replace(task, recipients=rest)) if rest else {}), **held}
         except Exception:
             self.drop()  # nobody knows how far the channel got
             raise
@@ -114,8 +124,12 @@ class Lane:
 
     async def _load(self, task: Task) -> bool:
         attempt = task.attempt
-        if attempt.waited and not attempt.spool.has(attempt.id):
-            return self._gone(task)
+        if attempt.waited:
+            if not attempt.spool.has(attempt.id):
+                return self._gone(task)
+            if ordered := ordered_meanwhile(attempt):
+                task.settle(ordered)
+                return False
         if not attempt.loaded:
             try:
                 await self._shop.read(attempt.load)
@@ -137,6 +151,7 @@ class Lane:
         self.close()
         snapshot = self._shop.current()
         failures: list[HostFailed] = []
+        pauses: list[Hold] = []
         asked = set() if tried is None else {tried.name}
         try:
             targets = await self._shop.dialer.targets(task.next_hop, snapshot)
@@ -148,6 +163,10 @@ class Lane:
             return
         for target in targets:
             if target == tried:
+                continue
+            paused = snapshot.settings.holds.of_host(target.name, self._shop.now())
+            if paused is not None:
+                pauses.append(paused)
                 continue
             policy = policy_for(task.next_hop, target, snapshot)
             try:
@@ -162,6 +181,9 @@ class Lane:
             waiting = await sending.put_to(channel, waiting, reused=False)
             if not waiting:
                 return
+        if pauses and not failures and not sending.outcomes:
+            raise Unreachable(held_by(pauses[0]))
+        failures += [HostFailed(pause.sentence, "4.3.2") for pause in pauses]
         if failures and not sending.outcomes:
             raise all_failed(failures)
         unsent = all_failed(failures).outcome if failures else _NO_HOST

@@ -18,6 +18,7 @@ from qmtls.net.channel import OffReactor
 from qmtls.net.mailboxes import MailboxError, Mailboxes
 from qmtls.recipients import POSTMASTER, Recipients
 from qmtls.service.attempt import Task
+from qmtls.service.orders import ordered_meanwhile
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 
 log = Logger()
@@ -43,6 +44,8 @@ class LocalDelivery:
     def submit(self, task: Task) -> None:
         self._queue.append(task)
         self.wake()
+        if self._queue and self._queue[-1] is task:
+            task.attempt.waited = True
 
     def stop(self) -> list[Task]:
         """The tasks in line, which are no longer ours; what is being written is finished."""
@@ -73,6 +76,8 @@ class LocalDelivery:
     def _deliver(self, task: Task) -> dict[int, Outcome]:
         """Blocking. One copy for each recipient, each synced before its outcome counts."""
         attempt = task.attempt
+        if attempt.waited and (ordered := ordered_meanwhile(attempt)):
+            return dict.fromkeys(task.recipients, ordered)
         try:
             attempt.load()
         except NotInSpool:

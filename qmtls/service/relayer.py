@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -27,13 +28,17 @@ from qmtls.service.destination import Destination
 from qmtls.service.filing import Registrar
 from qmtls.service.lane import Workshop
 from qmtls.service.local import LocalDelivery
+from qmtls.service.orders import held_now, returned
+from qmtls.service.waiting import Due, Parked, read_due
 from qmtls.smtp.envelope import Envelope
-from qmtls.spool.api import Malformed, NotInSpool, Spool, SpoolError, Waiting, pending
+from qmtls.spool.api import Attempt as Entry
+from qmtls.spool.api import Malformed, NotInSpool, Spool, Waiting
 
 BATCH = 50  # messages read from the disk in one go
 CROWD = 100  # attempts under way, in line or being filed, above which reading slows down
 SLOW_PACE = 0.1  # seconds between batches then
 TROUBLE_SECONDS = 123.0  # after a system error, as qmail waits
+LISTED = 2000  # names of a listing that the reactor takes in one turn
 MANY_HOPS = 1000  # next hops remembered before those with nothing under way are forgotten
 
 NOT_TRIED = Outcome(Fate.DEFERRED, "the service stopped before it was tried", "4.3.2")
@@ -73,6 +78,8 @@ class Relayer:
         self.lanes = Lanes()
         self._waiting: DueList[Key] = DueList()
         self._active: dict[Key, Attempt] = {}
+        self._parked = Parked(say)
+        self._listing: dict[str, bool] = {}  # bins that are being listed; True: once more, something changed since
         self._leaving: set[Key] = set()  # finished, but their files may still be there
         committer.on_removed = self._removed
         self._left_alone: set[Key] = set()  # malformed: named once, never touched
@@ -105,10 +112,35 @@ class Relayer:
 
     def rescan(self, spool: Spool) -> Deferred[None]:
         """Looks for messages and times that others put into the bin."""
-        scan = self._committer.run(lambda: list(spool.scan()))
-        scan.addCallback(lambda found: self._found(spool, found))
-        scan.addErrback(lambda failure: self._say(f"queue trouble bin={spool.name} error={failure.value}"))
-        return scan.addBoth(lambda _: self._schedule())
+        return Deferred.fromCoroutine(self._rescan(spool))
+
+    async def _rescan(self, spool: Spool) -> None:
+        """In portions: a million names at once would be hundreds of MiB, and seconds in which nobody is answered."""
+        self._free_parked()
+        if spool.name in self._listing:
+            self._listing[spool.name] = True
+            return
+        again = True
+        while again:
+            self._listing[spool.name] = False
+            try:
+                await self._list(spool)
+            except Exception as problem:
+                self._say(f"queue trouble bin={spool.name} error={problem}")
+            again = self._listing.pop(spool.name)
+            self._schedule()
+
+    async def _list(self, spool: Spool) -> None:
+        found, count = iter(spool.scan()), LISTED
+        while count == LISTED:
+            portion = await self._committer.run(lambda: list(islice(found, LISTED)))
+            self._found(spool, portion)
+            self._schedule()
+            count = len(portion)
+        for name in spool.foreign():
+            if (spool.name, name) not in self._foreign:
+                self._foreign.add((spool.name, name))
+                self._say(f"left alone bin={spool.name} file={name}")
 
     def _found(self, spool: Spool, found: Iterable[Waiting]) -> None:
         for entry in found:
@@ -117,13 +149,15 @@ class Relayer:
                 continue
             if entry.held:
                 self._waiting.discard(key)
+                self._parked.discard(key)
+            elif entry.returning:
+                self._parked.discard(key)
+                self._waiting.add(key, 0.0)
+            elif key in self._parked:
+                continue
             elif (entry.due or key not in self._waiting) and not self._urged(key):
                 # Never tried, says the listing, and we know a time: the listing is older than the attempt.
                 self._waiting.add(key, entry.due)
-        for name in spool.foreign():
-            if (spool.name, name) not in self._foreign:
-                self._foreign.add((spool.name, name))
-                self._say(f"left alone bin={spool.name} file={name}")
 
     def _urged(self, key: Key) -> bool:
         """ALRM made it due, which the time of its file does not know."""
@@ -154,7 +188,7 @@ class Relayer:
             self._schedule()
             return
         self._loading = True
-        loading = self._committer.run(lambda: [self._read(key) for key in keys])
+        loading = self._committer.run(lambda: [read_due(self.spools[bin], id) for bin, id in keys])
         loading.addCallback(self._loaded)
         loading.addErrback(lambda failure: log.failure("reading the queue", failure=failure))
         loading.addBoth(self._loading_over)
@@ -163,33 +197,23 @@ class Relayer:
         self._loading = False
         self._schedule()
 
-    def _read(self, key: Key) -> tuple[Key, Attempt | Exception, tuple[int, ...]]:
-        """Blocking, off the reactor: one message's envelope and log."""
-        spool = self.spools[key[0]]
-        try:
-            envelope = spool.envelope(key[1])
-            history = spool.history(key[1])
-        except (NotInSpool, Malformed, SpoolError) as problem:
-            return key, problem, ()
-        return key, Attempt(spool, key[1], envelope, tried=bool(history)), pending(len(envelope.recipients), history)
-
-    def _loaded(self, messages: list[tuple[Key, Attempt | Exception, tuple[int, ...]]]) -> None:
-        for key, attempt, todo in messages:
-            match attempt:
+    def _loaded(self, messages: list[Due]) -> None:
+        for read in messages:
+            match read.attempt:
                 case Attempt():
-                    self._begin(attempt, todo)
+                    self._begin(read.attempt, read.todo, read.order)
                 case NotInSpool():
                     continue
                 case Malformed():
-                    self._left_alone.add(key)
-                    self._say(f"left alone bin={key[0]} file={key[1]} reason={attempt}")
+                    self._left_alone.add(read.key)
+                    self._say(f"left alone bin={read.key[0]} file={read.key[1]} reason={read.attempt}")
                 case _:
-                    self._say(f"queue trouble id={key[1]} error={attempt}")
-                    self._waiting.add(key, self._now() + TROUBLE_SECONDS)
+                    self._say(f"queue trouble id={read.key[1]} error={read.attempt}")
+                    self._waiting.add(read.key, self._now() + TROUBLE_SECONDS)
 
     # ------------------------------------------------------------ attempts
 
-    def _begin(self, attempt: Attempt, todo: Iterable[int]) -> None:
+    def _begin(self, attempt: Attempt, todo: Iterable[int], order: Entry | None = None) -> None:
         key = attempt.key
         # A listing may have it as waiting although it was offered: it is sent once.
         if self._stopping or key in self._active or key in self._leaving:
@@ -199,8 +223,20 @@ class Relayer:
         if not indices:
             self._remove(attempt)
             return
+        if order is not None:
+            self._active[key] = attempt
+            attempt.outcomes = returned(indices, order)
+            self.registrar.close(attempt)
+            return
         assert attempt.envelope is not None
         snapshot = self._shop.current()
+        held = held_now(attempt, indices, snapshot.settings.holds, self._now())
+        if held:
+            attempt.outcomes.update(held)
+            indices = tuple(i for i in indices if i not in held)
+            if not indices:
+                self._park(attempt)
+                return
         plan = jobs(attempt.envelope, indices, snapshot.settings.routing)
         if snapshot.settings.concurrency_remote == 0 and any(not job.next_hop.local for job in plan):
             return  # remote mail is held: it stays in the queue until a reload says otherwise
@@ -222,10 +258,26 @@ class Relayer:
         attempt.outcomes.update(outcomes)
         attempt.open_tasks -= 1
         if attempt.open_tasks == 0:
-            if attempt.outcomes:
-                self.registrar.close(attempt)
-            else:
+            if not attempt.outcomes:
                 self.gone(attempt)
+            elif all(outcome.fate is Fate.HELD for outcome in attempt.outcomes.values()):
+                self._park(attempt)
+            else:
+                self.registrar.close(attempt)
+
+    def _park(self, attempt: Attempt) -> None:
+        """Nobody was tried, so nothing is written: as on the disk, it waits for the rule to go."""
+        self.gone(attempt)
+        if attempt.look_again:
+            self._waiting.add(attempt.key, 0.0)
+            self._schedule()
+        else:
+            self._parked.add(attempt)
+
+    def _free_parked(self) -> None:
+        """Mail whose rule went, or ended, is due."""
+        for key in self._parked.free(self._shop.current().settings.holds, self._now()):
+            self._waiting.add(key, 0.0)
 
     def waits(self, attempt: Attempt, due: float) -> None:
         """An attempt was filed; the message is due again at `due`."""
@@ -306,6 +358,8 @@ class Relayer:
                     self._destination(task.next_hop, snapshot).submit(task)
             destination.let_go()
             destination.wake()
+        self._free_parked()
+        self._schedule()
         for spool in self.spools.values():
             self.rescan(spool)
 

@@ -109,7 +109,7 @@ class Worker:
         )
         dialer = Dialer(reactor, finder, Witness(self._resolver, self._policies, now), self._off_reactor, say)
         signer = Signer(lambda: settings().dkim, self._off_reactor, say, now)
-        shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say, signer)
+        shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say, signer, now=now)
         self.relayer = relayer = Relayer(reactor, now, self.committer, shop, say)
         self._files = raise_limit()
         relayer.lanes.limit = for_lanes(self._files)

@@ -113,6 +113,17 @@ def test_guarded_mail_has_next_hops_of_its_own() -> None:
     ]
 
 
+def test_tls_required_no_is_told_to_the_next_hop_unless_the_message_demands_tls() -> None:
+    message = replace(envelope("a.test", "a.example", "here.example"), tls_optional=True)
+    assert [job.next_hop for job in jobs(message, range(3), ROUTES)] == [
+        NextHop("a.test", tls_optional=True),
+        NextHop("a.example", "relay.example", 2525, tls_optional=True),
+        NextHop("here.example", local=True),
+    ]
+    both = replace(message, requiretls=True)
+    assert jobs(both, [0], ROUTES)[0].next_hop == NextHop("a.test", requiretls=True)
+
+
 @given(st.lists(st.sampled_from(["a.test", "b.test", "here.example", "c.a.example"]), max_size=350))
 def test_every_recipient_is_in_exactly_one_job(domains: list[str]) -> None:
     message = envelope(*domains)

@@ -16,6 +16,7 @@ from qmtls.net.targets import Finder, Target, Unreachable
 from qmtls.net.witness import Witness
 from qmtls.tls.policy import Policy
 from tests.control.directory import compiled
+from tests.net import certs
 from tests.net.doubles import Names, Policies, off_reactor
 from tests.net.hosts import Host
 from tests.net.house import Files
@@ -35,7 +36,7 @@ def dialer_of(
 ) -> Dialer:
     """A dialer that asks these."""
     resolver: Any = names
-    witness = Witness(resolver, policies, reactor.seconds)
+    witness = Witness(resolver, policies, certs.NOW.timestamp)
     return Dialer(reactor, Finder(resolver, own), witness, off_reactor, say)
 
 

@@ -35,13 +35,6 @@ MEND = "write the line anew: qmtls user add USER"
 
 def read_users(files: ControlFiles) -> dict[str, User]:
     """By name in lower case; {} without the file, and then AUTH with a password is not offered."""
-    content = files.read(FILE)
-    if content is None:
-        return {}
-    with files.collecting(content.origin):
-        if content.mode & OTHERS:
-            mend = f"chmod {content.mode & 0o770:04o} {content.path}"
-            raise BadValueError("holds hashes of passwords that others than its owner and group can read", mend)
     users: dict[str, User] = {}
     for line in files.lines(FILE) or ():
         with files.collecting(line.origin):
@@ -50,6 +43,10 @@ def read_users(files: ControlFiles) -> dict[str, User]:
             if name in users:
                 raise BadValueError(f"{name} is here for the second time", f"{users[name].rule.origin} is the first")
             users[name] = user
+    content = files.read(FILE) if users else None
+    if content is not None and content.mode & OTHERS:
+        mend = f"chmod {content.mode & 0o770:04o} {content.path}"
+        files.problem(content.origin, "holds hashes of passwords that others than its owner and group can read", mend)
     return users
 
 

@@ -64,6 +64,13 @@ def test_a_line_limits_our_own_networks_too(tmp_path: Path) -> None:
     assert found.of("127.0.0.2") is UNLIMITED
 
 
+def test_the_sample_says_what_holds_without_it(tmp_path: Path) -> None:
+    sample = Path(__file__).parents[2] / "etc/control/limits"
+    found = rules(tmp_path, sample.read_text())
+    assert replace(found.default, origin=DEFAULT.origin) == DEFAULT
+    assert not found.lines
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

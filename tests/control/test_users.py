@@ -48,6 +48,12 @@ def test_others_must_not_read_it(tmp_path: Path, mode: int) -> None:
     assert "others than its owner and group can read" in str(problem.value)
 
 
+def test_without_users_there_is_no_secret(tmp_path: Path) -> None:
+    write(tmp_path, {"users": "# none yet\n"})
+    (tmp_path / "users").chmod(0o644)
+    assert compile_control(tmp_path).users == {}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -25,6 +25,7 @@ from qmtls.control.rights import read_access
 from qmtls.control.routes import read_routing
 from qmtls.control.servercerts import DIRECTORY, read_server_credentials
 from qmtls.control.settings import ClientTrust, ControlError, Credential, Listener, Problem, Settings
+from qmtls.control.tlsreports import read_reporting
 from qmtls.control.users import read_users
 from qmtls.control.values import (
     cipher_list,
@@ -57,7 +58,7 @@ NUMBERS = {
 }
 
 # Files of later versions that this one does not read.
-UNUSED = ("tlsrpt", "authroutes")
+UNUSED = ("authroutes",)
 
 T = TypeVar("T")
 
@@ -72,6 +73,7 @@ def compile_control(control: Path) -> Settings:
     access = read_access(files, me)
     recipients = read_recipients(files, access.locals, access.postmaster_host)
     count = _numbers(files)
+    dkim = read_dkim_keys(files)
     _note_unused(files)
     client_credentials = read_client_credentials(files)
     return Settings(
@@ -107,7 +109,8 @@ def compile_control(control: Path) -> Settings:
         holds=read_holds(files),
         client_credentials=client_credentials,
         outside=files.outside,
-        dkim=read_dkim_keys(files),
+        dkim=dkim,
+        tls_reports=read_reporting(files, me, dkim),
         warnings=files.finish(),  # evaluated last: everything has been read, and a problem ends it here
     )
 

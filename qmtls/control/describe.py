@@ -51,6 +51,7 @@ def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
     found += _client_trust(compiled, time)
     found += _client_rules(compiled, time)
     found += _dkim_keys(compiled)
+    found += _reports(compiled)
     for name in sorted(compiled.tls.pins):
         found += _pin(compiled.tls.pins[name], time)
     for line in sorted(compiled.tls.lines.values(), key=lambda line: line.policy.origin.line):
@@ -154,6 +155,12 @@ def _dkim_keys(settings: Settings) -> Iterator[Finding]:
         for key in settings.dkim[domain]:
             text = f"signs mail of {domain} ({key.kind}); its TXT record is {key.record[0]}"
             yield Finding(FindingLevel.NOTE, key.origin, text)
+
+
+def _reports(settings: Settings) -> Iterator[Finding]:
+    if settings.tls_reports is not None:
+        text = f"TLS reports are sent each day to the domains that ask for them, from {settings.tls_reports.sender}"
+        yield Finding(FindingLevel.NOTE, Origin("control/tlsrpt"), text)
 
 
 def _pin(pin: PinFile, now: datetime) -> Iterator[Finding]:

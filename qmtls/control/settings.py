@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from qmtls.access import AccessRules
 from qmtls.delivery.dkim import DkimKeys
+from qmtls.delivery.tlsreport import Reporting
 from qmtls.delivery.holds import Holds
 from qmtls.delivery.routes import Routing
 from qmtls.limits import LimitRules
@@ -109,6 +110,7 @@ class Settings:
     limits: LimitRules = field(default_factory=LimitRules)
     users: Mapping[str, User] = field(default_factory=dict)  # by name; {} = no AUTH with a password
     holds: Holds = field(default_factory=Holds)  # mail that stays in the queue
+    tls_reports: Reporting | None = None  # None = no TLS reports are sent
     dkim: DkimKeys = field(default_factory=dict)  # {} = nothing is signed
     client_credentials: Mapping[str, Credential | None] = field(default_factory=dict)  # clientcerts/; None = none shown
     outside: tuple[Path, ...] = ()  # files elsewhere that count: a change of them is a change of the directory

@@ -26,6 +26,18 @@ STEPS: tuple[tuple[str, ...], ...] = (
  rule TEXT NOT NULL, certificate TEXT NOT NULL, address TEXT NOT NULL, last_seen REAL NOT NULL,
  messages INTEGER NOT NULL, PRIMARY KEY (rule, certificate, address)) WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE tls_sessions (
+ day INTEGER NOT NULL, domain TEXT NOT NULL, policy_type TEXT NOT NULL, policy_strings TEXT NOT NULL,
+ mx_patterns TEXT NOT NULL, result TEXT NOT NULL, mx TEXT NOT NULL, sending_ip TEXT NOT NULL,
+ receiving_ip TEXT NOT NULL, reason TEXT NOT NULL, sessions INTEGER NOT NULL,
+ PRIMARY KEY (day, domain, policy_type, policy_strings, mx_patterns, result, mx, sending_ip, receiving_ip, reason)
+ ) WITHOUT ROWID""",
+        """CREATE TABLE tls_report_days (
+ day INTEGER PRIMARY KEY, due REAL NOT NULL, claimed REAL NOT NULL, finished INTEGER NOT NULL)""",
+        """CREATE TABLE tls_reports_done (
+ day INTEGER NOT NULL, domain TEXT NOT NULL, PRIMARY KEY (day, domain)) WITHOUT ROWID""",
+    ),
 )
 VERSION = len(STEPS)
 

@@ -1,7 +1,7 @@
 """The thread that writes the ledger, so that neither the reactor nor mail ever waits for it.
 
-`saw` only adds to sums in memory, under a lock that the writer holds for moments. The writer takes what has come
-together in about a second and writes it in one transaction. What cannot be written is kept and tried again, up to a
+`saw` and `session` only add to sums in memory, under a lock that the writer holds for moments. The writer takes what
+has come together in about a second and writes it in one transaction for each kind. What cannot be written is kept and tried again, up to a
 bound; beyond it history is lost, and mail is not. Trouble is said once when it begins and once when it is over.
 A process that is killed takes about a second of history with it.
 """
@@ -18,6 +18,8 @@ from twisted.internet.defer import Deferred
 
 from qmtls.ledger.clients import ClientSeen, Sightings, forget_addresses, write_sightings
 from qmtls.ledger.schema import LedgerError, ledger_error, open_ledger
+from qmtls.ledger.tlsresults import SessionSums, day_of, forget_sessions, write_sessions
+from qmtls.tls.results import TlsSession
 
 Back = Callable[..., object]
 
@@ -39,6 +41,7 @@ class Ledger:
         self._now = now
         self._lock = Lock()
         self._seen = Sightings(MOST)
+        self._sessions = SessionSums(MOST)
         self._some = Event()  # there is something to write
         self._ending = Event()
         self._ended: Deferred[None] = Deferred()
@@ -53,6 +56,14 @@ class Ledger:
         """Remembers one accepted message; never waits, never fails."""
         with self._lock:
             self._seen.add(seen)
+            if not self._some.is_set():
+                self._some.set()
+
+    def session(self, session: TlsSession) -> None:
+        """Counts one outbound TLS session; never waits, never fails."""
+        day = day_of(self._now())
+        with self._lock:
+            self._sessions.add(session, day)
             if not self._some.is_set():
                 self._some.set()
 
@@ -75,22 +86,29 @@ class Ledger:
 
     def _write(self) -> None:
         with self._lock:
-            taken, self._seen = self._seen, Sightings(MOST)
+            seen, self._seen = self._seen, Sightings(MOST)
+            sessions, self._sessions = self._sessions, SessionSums(MOST)
             if not self._ending.is_set():
                 self._some.clear()
-        if not len(taken):
+        if not len(seen) and not len(sessions):
             return
+        lost = seen.lost + sessions.lost
         try:
-            self._store(taken)
+            if len(seen):
+                write_sightings(self._open(), seen)
+                seen, written = Sightings(MOST), seen
+                seen.lost = written.lost
+            if len(sessions):
+                write_sessions(self._open(), sessions)
         except Exception as problem:  # a fault of ours too must only cost history
-            self._trouble(problem, taken)
+            self._trouble(problem, seen, sessions)
         else:
             self._failed = 0
-            if self._troubled or taken.lost:
+            if self._troubled or lost:
                 self._troubled = False
-                self._back(self._say, f"ledger written again, messages lost from it={taken.lost}")
+                self._back(self._say, f"ledger written again, messages lost from it={lost}")
 
-    def _store(self, taken: Sightings) -> None:
+    def _open(self) -> sqlite3.Connection:
         if self._connection is not None and _inode(self._path) != self._inode:
             self._close()  # moved away: what is written to it now would never be seen
         if self._connection is None:
@@ -98,18 +116,20 @@ class Ledger:
             self._connection = open_ledger(self._path)
             self._inode = _inode(self._path)
             forget_addresses(self._connection, self._now())
-        write_sightings(self._connection, taken)
+            forget_sessions(self._connection, self._now())
+        return self._connection
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _trouble(self, problem: Exception, taken: Sightings) -> None:
+    def _trouble(self, problem: Exception, seen: Sightings, sessions: SessionSums) -> None:
         """Keeps what was not written. The file is opened anew next time: it may have been mended or moved away."""
         self._close()
         with self._lock:
-            self._seen.put_back(taken)
+            self._seen.put_back(seen)
+            self._sessions.put_back(sessions)
             self._some.set()
         if isinstance(problem, sqlite3.Error):
             problem = ledger_error(self._path, problem)

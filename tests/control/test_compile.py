@@ -161,7 +161,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_command_that_mends_it(tm
     assert compile_control(tmp_path).client_credential is not None
 
 
-@pytest.mark.parametrize("name", ["tlsrpt", "authroutes"])
+@pytest.mark.parametrize("name", ["authroutes"])
 def test_files_that_do_nothing_yet_are_told(tmp_path: Path, name: str) -> None:
     assert warnings(tmp_path, {name: "# only a comment\n"}) == []
     (warning,) = warnings(tmp_path, {name: "a.example:b\n"})

@@ -16,6 +16,7 @@ from qmtls.ledger.clients import ClientRecord, ClientSeen, ShownClient, client_r
 from qmtls.ledger.schema import open_ledger, read_ledger
 from qmtls.net import ledger as module
 from qmtls.net.ledger import Ledger
+from qmtls.tls.results import PolicyType, TlsResult, TlsSession
 
 JOE = ShownClient("joe@client.test", "ab" * 32, 1_800_000_000)
 PATIENCE = 20.0
@@ -182,6 +183,21 @@ def test_a_message_costs_the_reactor_next_to_nothing(desks: Callable[[], Desk]) 
         desk.ledger.saw(ClientSeen("joe@client.test", JOE, "192.0.2.1", float(n), 10))
     each = (time.thread_time() - start) / count
     assert each < 20e-6, f"{each * 1e6:.1f} µs"  # 2 µs on a machine of 2024; a loaded one gets room
+
+
+def test_sessions_are_counted_beside_messages(desks: Callable[[], Desk], tmp_path: Path) -> None:
+    desk = desks()
+    session = TlsSession("a.example", PolicyType.NONE, (), "mx", "", "", TlsResult.SUCCESS)
+    for _ in range(3):
+        desk.ledger.session(session)
+    desk.ledger.saw(joe())
+    desk.stop()
+    assert records(tmp_path)[0].messages == 1
+    connection = read_ledger(tmp_path / "state" / "ledger.db")
+    assert connection is not None
+    assert connection.execute("SELECT domain, sessions FROM tls_sessions").fetchall() == [("a.example", 3)]
+    connection.close()
+    assert desk.said == []
 
 
 def wait(done: Callable[[], bool]) -> None:

@@ -20,7 +20,7 @@ from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.spool.api import Attempt as Entry
 from qmtls.spool.memory import MemorySpool
 from tests.control.directory import compiled
-from tests.net.doubles import Desk, Names, off_reactor
+from tests.net.doubles import Desk, Names, Policies, off_reactor
 from tests.net.hosts import Host
 from tests.net.house import Files
 from tests.net.wayout import dialer_of
@@ -56,7 +56,8 @@ class Office:
         self.spool = MemorySpool("1")
         self.ids = Ids(now=lambda: int(self.reactor.seconds() * 1e9), salt="00000000")
         self.load(files or {})
-        dialer = dialer_of(self.reactor, self.names, frozenset, self.log.append)
+        self.policies = Policies()
+        dialer = dialer_of(self.reactor, self.names, frozenset, self.log.append, self.policies)
         signer = Signer(lambda: self.snapshot.settings.dkim, off_reactor, self.log.append, self.now)
         shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append, signer)
         self.relayer = relayer = Relayer(self.reactor, self.now, self.desk, shop, self.log.append)  # type: ignore[arg-type]

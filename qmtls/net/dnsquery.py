@@ -17,12 +17,14 @@ import dns.exception
 import dns.flags
 import dns.inet
 import dns.message
+import dns.name
 import dns.nameserver
 import dns.rcode
 import dns.rdatatype
 
 _NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP})  # RFC 6891 section 7
 _DATAGRAM = 65_535
+_HEADER = 12  # octets
 
 
 class NameServer(dns.nameserver.Do53Nameserver):
@@ -83,12 +85,30 @@ def read_answer(wire: bytes, kind: int) -> dns.message.Message:
     except dns.exception.FormError:
         if kind != dns.rdatatype.TLSA:
             raise
+        counts = _counts(wire)
         answer = dns.message.from_wire(wire, continue_on_error=True)
-        (count,) = struct.unpack_from("!H", wire, 6)
         # Every record of the answer section is there or is one of the errors: nothing else was wrong.
-        if sum(map(len, answer.answer)) + len(answer.errors) != count:
+        if sum(map(len, answer.answer)) + len(answer.errors) != counts[1]:
             raise
         return answer
+
+
+def _counts(wire: bytes) -> tuple[int, ...]:
+    """How many entries each section has (RFC 1035 section 4.1.1). Raises FormError unless they are there, whole, and
+    all there is."""
+    try:
+        counts = struct.unpack_from("!HHHH", wire, 4)
+        at = _HEADER
+        for _ in range(counts[0]):
+            at += dns.name.from_wire(wire, at)[1] + 4  # type, class
+        for _ in range(sum(counts[1:])):
+            at += dns.name.from_wire(wire, at)[1] + 8  # type, class, TTL
+            at += 2 + struct.unpack_from("!H", wire, at)[0]
+    except struct.error as problem:
+        raise dns.exception.FormError from problem
+    if at != len(wire):
+        raise dns.exception.FormError
+    return counts
 
 
 async def _exactly(sock: Any, size: int, deadline: float) -> bytes:

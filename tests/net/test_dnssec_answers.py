@@ -35,6 +35,7 @@ def zone(**changes: Any) -> Zone:
             ("own.test", "CNAME"): ["bare.test."],
             ("_25._tcp.own.test", "TLSA"): [KEY],
             ("lost.test", "CNAME"): ["plain.test."],
+            ("_25._tcp.lost.test", "TLSA"): [KEY],
             ("odd.test", "A"): ["192.0.2.4"],
             ("_25._tcp.odd.test", "TLSA"): [b"\x03\x01", b"\x03\x01\x01short", b"\x03\x01\x01" + b"\xab" * 32],
             ("garbage.test", "A"): ["192.0.2.4"],
@@ -47,7 +48,14 @@ def zone(**changes: Any) -> Zone:
         secure={
             *("mail.test", "mx.test", "_25._tcp.mx.test", "bare.test", "_25._tcp.bare.test", "nowhere.test"),
             *("alias.test", "in.test", "out.test", "_25._tcp.out.test", "own.test", "_25._tcp.own.test", "half.test"),
-            *("odd.test", "_25._tcp.odd.test", "garbage.test", "_25._tcp.garbage.test", "bogus.test"),
+            *(
+                "_25._tcp.lost.test",
+                "odd.test",
+                "_25._tcp.odd.test",
+                "garbage.test",
+                "_25._tcp.garbage.test",
+                "bogus.test",
+            ),
         },
         failing={("_25._tcp.bogus.test", "TLSA"), ("half.test", "AAAA"), ("both.test", "A"), ("both.test", "AAAA")},
         **changes,
@@ -143,6 +151,7 @@ def test_answers(answers: Answers, number: int) -> None:
 
 def test_hosts_of_unsigned_zones_are_not_asked_for_tlsa_records(answers: Answers) -> None:
     assert ("_25._tcp.plain.test", "TLSA") not in answers[1]
+    assert ("_25._tcp.lost.test", "TLSA") not in answers[1]  # its CNAME is not secure
     assert ("_25._tcp.bare.test", "TLSA") in answers[1]
 
 

@@ -252,6 +252,26 @@ def test_a_mismatch_looks_at_once_but_not_again_and_again(world: World) -> None:
     assert result(other.recheck(DOMAIN)).mode is StsMode.NONE
 
 
+def test_a_mismatch_looks_although_another_worker_has_looked_a_moment_ago(world: World) -> None:
+    other = world.worker()
+    world.policy()
+    world.policy(cache=other)
+    world.time += RECHECK_SECONDS
+    world.policy()
+    world.record, world.body = (b"v=STSv1; id=2",), text("none")
+    assert result(other.recheck(DOMAIN)).mode is StsMode.NONE
+
+
+def test_a_mismatch_does_not_ask_a_policy_host_that_just_failed(world: World) -> None:
+    world.policy()
+    world.record, world.body = (b"v=STSv1; id=2",), NO_HOST
+    world.time += 61
+    world.new()
+    assert result(world.cache.recheck(DOMAIN)) == POLICY and world.new() == [RECORD, HTTPS]
+    world.time += 61
+    assert result(world.cache.recheck(DOMAIN)) == POLICY and world.new() == [RECORD]
+
+
 @pytest.mark.parametrize("domain", ["", "../x", "a/b", "[192.0.2.1]", "192.0.2.1", "a\0b", ".org", "x" * 64 + ".org"])
 def test_what_is_no_domain_asks_nothing(world: World, domain: str) -> None:
     assert world.policy(domain) is None and result(world.cache.recheck(domain)) is None

@@ -28,6 +28,7 @@ from qmtls.control.settings import ClientTrust, ControlError, Credential, Listen
 from qmtls.control.tlsreports import read_reporting
 from qmtls.control.users import read_users
 from qmtls.control.values import (
+    bounce_style,
     cipher_list,
     greeting,
     host,
@@ -55,6 +56,8 @@ NUMBERS = {
     "concurrencyremote": (20, 0, 10_000),
     "concurrencylocal": (10, 0, 10_000),
     "queuelifetime": (604_800, 0, 366 * DAY),
+    "policylifetime": (-1, 0, 366 * DAY),  # missing = as queuelifetime
+    "delaywarn": (14_400, 0, 366 * DAY),
 }
 
 # Files of later versions that this one does not read.
@@ -98,6 +101,9 @@ def compile_control(control: Path) -> Settings:
         concurrency_remote=count["concurrencyremote"],
         concurrency_local=count["concurrencylocal"],
         queue_lifetime=float(count["queuelifetime"]),
+        policy_lifetime=float(count["policylifetime"] if count["policylifetime"] >= 0 else count["queuelifetime"]),
+        delay_warn=float(count["delaywarn"]),
+        bounce_style=_single(files, "bouncestyle", bounce_style, "dsn"),
         bounce_from=_single(files, "bouncefrom", local_part, "MAILER-DAEMON"),
         bounce_host=_single(files, "bouncehost", host, me),
         double_bounce_to=_single(files, "doublebounceto", local_part, "postmaster"),

@@ -101,6 +101,9 @@ class Settings:
     concurrency_remote: int  # connections per next hop; 0 = hold remote mail
     concurrency_local: int
     queue_lifetime: float
+    policy_lifetime: float  # of mail that waits for a TLS demand
+    delay_warn: float  # 0 = no warnings
+    bounce_style: str  # "dsn" or "qsbmf"
     bounce_from: str
     bounce_host: str
     double_bounce_to: str

@@ -91,6 +91,14 @@ def local_part(text: str) -> str:
     return text
 
 
+def bounce_style(text: str) -> str:
+    """The form of failure reports."""
+    style = text.lower()
+    if style not in ("dsn", "qsbmf"):
+        raise BadValueError(f"{quote(text)} is no form of failure reports", "write dsn (RFC 3464) or qsbmf (qmail's)")
+    return style
+
+
 def greeting(text: str) -> str:
     if len(text) > MAX_GREETING or not (text.isascii() and text.isprintable()):
         raise BadValueError("cannot be sent as greeting", f"write at most {MAX_GREETING} characters of printable ASCII")

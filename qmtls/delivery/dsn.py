@@ -1,4 +1,4 @@
-"""Reports: what the sender is told about a message that failed, or of a delivery that he wanted word of.
+"""Reports: what the sender is told about a message that failed or is late, or of a delivery that he wanted word of.
 
 A report is one multipart/report message (RFC 6522): a text for people, fields for programs (RFC 3464), and the message
 itself, whole if it is small and nothing speaks against it, else headers only. Its reverse-path is null, so it can never
@@ -17,9 +17,11 @@ import textwrap
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from qmtls.delivery.outcome import Outcome
+from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.delivery.schedule import Lifetimes
 from qmtls.delivery.sevenbit import quoted_printable
 from qmtls.delivery.status import about_message, about_recipient, field, parameter
+from qmtls.delivery.verp import owner
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 
@@ -50,6 +52,7 @@ class Report:
     content: bytes
     cut: bool
     about: tuple[tuple[Recipient, Outcome], ...]
+    lifetimes: Lifetimes | None = None  # of who waits
 
     @property
     def is_wide(self) -> bool:
@@ -81,7 +84,24 @@ def compose(report: Report) -> tuple[Envelope, bytes]:
         f"This is the mail system at host {field(report.me)}. Your message could not be delivered to the recipients "
         "below. It will not be tried again; the reasons follow. "
     )
-    return _message(report, _sender(report), None, _Kind("failure notice", intro, True))
+    return _message(report, sender_of(report), None, _Kind("failure notice", intro, True))
+
+
+def delay(report: Report) -> tuple[Envelope, bytes]:
+    """The recipients who still wait: a warning, not a failure. RFC 3461 section 6.2: headers only.
+
+    ValueError if there is no sender.
+    """
+    intro = (
+        f"This is the mail system at host {field(report.me)}. THIS IS A WARNING ONLY; you need not send your message "
+        "again. It could not be delivered to the recipients below yet, and it will be tried on. "
+    )
+    if any(outcome.unmet for _, outcome in report.about):
+        intro += (
+            "It waits because it may travel only over a TLS connection that meets the rule named below, and such a "
+            "connection could not be made. It will not be sent over a weaker one. "
+        )
+    return _message(report, sender_of(report), None, _Kind("delivery delayed", intro, False))
 
 
 def success(report: Report) -> tuple[Envelope, bytes]:
@@ -93,7 +113,7 @@ def success(report: Report) -> tuple[Envelope, bytes]:
         f"This is the mail system at host {field(report.me)}. As you asked for, here is what became of your message: "
         "it was delivered to the recipients below, or passed on to a host that will send you no further word. "
     )
-    return _message(report, _sender(report), None, _Kind("delivery notice", intro, False))
+    return _message(report, sender_of(report), None, _Kind("delivery notice", intro, False))
 
 
 def double_bounce(report: Report, to: str, host: str) -> tuple[Envelope, bytes]:
@@ -120,11 +140,24 @@ def wire_reverse_path(reverse_path: Address | None) -> Address | None:
     return None if reverse_path == DOUBLE_BOUNCE_SENDER else reverse_path
 
 
-def _sender(report: Report) -> Address:
+def sender_of(report: Report) -> Address:
+    """Who is told. ValueError if a report would be about a report."""
     sender = report.envelope.reverse_path
     if sender is None or is_double_bounce(report.envelope):
         raise ValueError("a report is never sent about a report")
-    return sender
+    return owner(sender)
+
+
+def envelope_of(report: Report, to: Address, reverse_path: Address | None, content: bytes) -> Envelope:
+    """The envelope of a report that says `content`."""
+    return Envelope(
+        reverse_path,
+        (Recipient(to),),
+        Arrival(report.now, protocol="local"),
+        body="7BIT" if content.isascii() else "8BITMIME",
+        smtputf8=not str(to).isascii(),
+        requiretls=report.envelope.requiretls,  # RFC 8689 section 5
+    )
 
 
 def _message(report: Report, to: Address, reverse_path: Address | None, kind: _Kind) -> tuple[Envelope, bytes]:
@@ -147,15 +180,7 @@ def _message(report: Report, to: Address, reverse_path: Address | None, kind: _K
             f"\r\n--{boundary}--\r\n".encode("ascii"),
         )
     )
-    envelope = Envelope(
-        reverse_path,
-        (Recipient(to),),
-        Arrival(report.now, protocol="local"),
-        body="7BIT" if content.isascii() else "8BITMIME",
-        smtputf8=not str(to).isascii(),
-        requiretls=report.envelope.requiretls,  # RFC 8689 section 5
-    )
-    return envelope, content
+    return envelope_of(report, to, reverse_path, content), content
 
 
 _GLOBAL = {"message/rfc822": "message/global", "text/rfc822-headers": "message/global-headers"}
@@ -170,17 +195,23 @@ def _part(type_: str, data: bytes, wide: bool) -> bytes:
 
 
 def _returned(report: Report, kind: _Kind) -> tuple[str, bytes]:
-    """Media type and octets of the third part. REQUIRETLS mail is never returned whole (RFC 8689 section 5)."""
+    """Media type and octets of the third part."""
+    whole, octets = returned(report, kind.whole)
+    return "message/rfc822" if whole else "text/rfc822-headers", octets
+
+
+def returned(report: Report, whole: bool) -> tuple[bool, bytes]:
+    """What comes back: the message, or (False) its header. REQUIRETLS mail never whole (RFC 8689 section 5)."""
     content, envelope = report.content, report.envelope
-    wanted = kind.whole and not envelope.requiretls and parameter(envelope.parameters, "RET").upper() != "HDRS"
+    wanted = whole and not envelope.requiretls and parameter(envelope.parameters, "RET").upper() != "HDRS"
     if wanted and not report.cut and len(content) <= RETURN_LIMIT:
-        return "message/rfc822", content
+        return True, content
     # A message without header fields begins with its empty line; one that was cut counts up to its last CRLF.
     head = b"\r\n" + content[:RETURN_LIMIT]
     end = head.find(b"\r\n\r\n")
     if end < 0:
         end = head.rfind(b"\r\n")
-    return "text/rfc822-headers", head[2 : end + 2]
+    return False, head[2 : end + 2]
 
 
 def _header(report: Report, to: Address, boundary: str, subject: str, eight_bit: bool) -> str:
@@ -213,8 +244,18 @@ def _text(report: Report, kind: _Kind, type_: str, wide: bool) -> bytes:
 def _status_fields(report: Report, wide: bool) -> bytes:
     """RFC 3464 section 2: one group of fields about the message, then one per recipient."""
     groups = [about_message(report.me, report.original_id, report.envelope, wide)]
-    groups.extend(about_recipient(recipient, outcome, report.now, wide) for recipient, outcome in report.about)
+    groups.extend(
+        about_recipient(recipient, outcome, report.now, wide, _until(report, outcome))
+        for recipient, outcome in report.about
+    )
     return ("\r\n".join(groups) + "\r\n").encode("utf-8")
+
+
+def _until(report: Report, outcome: Outcome) -> float:
+    """When the wait ends; 0.0 for who does not wait."""
+    if report.lifetimes is None or outcome.fate is not Fate.DEFERRED:
+        return 0.0
+    return report.envelope.arrival.time + report.lifetimes.of(outcome)
 
 
 def _wrap(text: str) -> str:

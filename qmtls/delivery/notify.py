@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from qmtls.delivery.dsn import is_double_bounce
 from qmtls.smtp.envelope import Envelope, Recipient
 
 SUCCESS = "SUCCESS"
 FAILURE = "FAILURE"
+DELAY = "DELAY"
+
+_OF_A_LIST = re.compile(rb"\n(?:list-id[ \t]*:|precedence[ \t]*:[ \t]*(?:list|bulk|junk)[ \t\r])", re.IGNORECASE)
 
 
 def wants(recipient: Recipient, event: str) -> bool:
-    """What NOTIFY says; without it failures are reported and deliveries are not. NEVER is neither."""
+    """What NOTIFY says; without it failures and delays are reported, deliveries are not. NEVER is neither."""
     for key, value in recipient.parameters:
         if key == "NOTIFY":
             return event in value.upper().split(",")
@@ -23,3 +28,9 @@ def to_be_confirmed(envelope: Envelope, index: int) -> bool:
     if not recipient.parameters or envelope.reverse_path is None or is_double_bounce(envelope):
         return False
     return wants(recipient, SUCCESS)
+
+
+def is_from_a_list(content: bytes) -> bool:
+    """True if the header at the beginning of `content` says that it went to many: nobody there waits for a warning."""
+    head = b"\r\n" + content
+    return _OF_A_LIST.search(head, 0, head.find(b"\r\n\r\n") + 1 or len(head)) is not None

@@ -38,6 +38,7 @@ class Outcome:
     `remote` is the remote host's own reply, "" if it said nothing (RFC 3464 Diagnostic-Code).
     `host` is the host that answered, "" if none was reached. `tls` is the verdict's summary for the log.
     `notice` of a delivery: the sender is to be told of it by us.
+    `unmet` is the verdict's sentence where a TLS demand was not met: such mail has a lifetime of its own.
     """
 
     fate: Fate
@@ -47,6 +48,7 @@ class Outcome:
     host: str = ""
     tls: str = ""
     notice: Notice | None = None
+    unmet: str = ""
 
     @property
     def leaves_nothing(self) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import isqrt
+
+from qmtls.delivery.outcome import Outcome
 
 # qmail-send's chanskip for remote mail: attempt n (from 0) comes at 400 n^2 seconds of age.
 SKIP = 20
@@ -19,6 +22,18 @@ def next_due(arrived: float, now: float, chance: float) -> float:
     age = max(0.0, now - arrived)
     wait = (isqrt(int(age)) + SKIP) ** 2 - age
     return now + wait * (1.0 + JITTER * chance)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long mail waits, in seconds: `policy` where a TLS demand is not met, else `general` (queuelifetime)."""
+
+    general: float
+    policy: float
+
+    def of(self, outcome: Outcome) -> float:
+        """What holds for a recipient whose last outcome is this one."""
+        return self.policy if outcome.unmet else self.general
 
 
 def expired(arrived: float, now: float, lifetime: float) -> bool:

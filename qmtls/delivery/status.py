@@ -43,8 +43,8 @@ def about_message(me: str, queue_id: str, envelope: Envelope, wide: bool) -> str
     )
 
 
-def about_recipient(recipient: Recipient, outcome: Outcome, now: float, wide: bool) -> str:
-    """One group for each recipient: RFC 3464 section 2.3."""
+def about_recipient(recipient: Recipient, outcome: Outcome, now: float, wide: bool, until: float = 0.0) -> str:
+    """One group for each recipient: RFC 3464 section 2.3. `until` of one who waits: when that ends, Unix seconds."""
     original = _original_recipient(recipient, wide)
     address = str(recipient.address)
     group = (
@@ -57,16 +57,19 @@ def about_recipient(recipient: Recipient, outcome: Outcome, now: float, wide: bo
         if outcome.host:
             group += f"Remote-MTA: dns; {field(outcome.host.partition(' ')[0])}{_END}"
         group += f"Diagnostic-Code: smtp; {field(outcome.remote)}{_END}"
-    elif outcome.fate is Fate.FAILED:
+    elif outcome.fate is not Fate.DELIVERED:
         group += f"Diagnostic-Code: x-qmtls; {field(outcome.reason, wide)}{_END}"
-    return group + f"Last-Attempt-Date: {formatdate(now)}{_END}"
+    if outcome.unmet:
+        group += f"X-Qmtls-TLS-Reason: {field(outcome.unmet, wide)}{_END}"
+    group += f"Last-Attempt-Date: {formatdate(now)}{_END}"
+    return group + (f"Will-Retry-Until: {formatdate(until)}{_END}" if until else "")
 
 
 def action(outcome: Outcome) -> str:
     """RFC 3464 section 2.3.3."""
     if outcome.notice is not None:
         return outcome.notice.value
-    return "failed"
+    return "delayed" if outcome.fate is Fate.DEFERRED else "failed"
 
 
 def _original_recipient(recipient: Recipient, wide: bool) -> str:

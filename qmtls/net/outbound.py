@@ -258,7 +258,8 @@ def all_failed(failures: list[HostFailed]) -> Unreachable:
     """Every host was tried: the sentences of all, the status of the most telling one (TLS before the rest)."""
     telling = next((f for f in failures if f.tls), failures[-1])
     sentences = list(dict.fromkeys(str(f) for f in failures))
-    return Unreachable(Outcome(Fate.DEFERRED, "; ".join(sentences), telling.status))
+    unmet = "; ".join(dict.fromkeys(str(f) for f in failures if f.tls))
+    return Unreachable(Outcome(Fate.DEFERRED, "; ".join(sentences), telling.status, unmet=unmet))
 
 
 def _refuse(verdict: Verdict) -> NoReturn:

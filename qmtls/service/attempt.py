@@ -31,6 +31,7 @@ class Attempt:
         "spool",
         "tried",
         "waited",
+        "warned",
     )
 
     def __init__(self, spool: Spool, id: str, envelope: Envelope, tried: bool, remembered: bytes | None = None) -> None:
@@ -40,6 +41,7 @@ class Attempt:
         self.arrived = envelope.arrival.time
         self.remembered = remembered
         self.tried = tried  # it has a log: an earlier attempt was filed
+        self.warned = False  # the sender was told that it is late
         self.waited = False  # in line: somebody may have removed it meanwhile
         self.open_tasks = 0
         self.in_hand = 0  # tasks being served at this moment

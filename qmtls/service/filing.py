@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from qmtls.control.settings import Settings
 from qmtls.delivery.outcome import Fate, Outcome
-from qmtls.delivery.schedule import expired, next_due
+from qmtls.delivery.schedule import Lifetimes, expired, next_due
 from qmtls.net.commit import Committer
 from qmtls.net.ids import Ids
 from qmtls.service.attempt import Attempt
@@ -29,6 +29,7 @@ from qmtls.spool.api import Filing, NotInSpool, Spool, SpoolError
 
 REFILE_SECONDS = 30.0  # when the disk would not take the results
 GIVING_UP = "; it has been in the queue too long, this was the last attempt"
+UNMET_TOO_LONG = "; it has waited too long for a connection that meets that demand, this was the last attempt"
 
 log = Logger()
 
@@ -79,37 +80,25 @@ class Registrar:
 
     async def _file(self, attempt: Attempt) -> None:
         now = self.now()
-        settings = self.settings()
-        attempt.outcomes = {
-            i: _last(o) if expired(attempt.arrived, now, _lifetime(o, settings)) else o
-            for i, o in attempt.outcomes.items()
-        }
-        failed = {i: o for i, o in attempt.outcomes.items() if o.fate is Fate.FAILED}
-        waiting = {i: o for i, o in attempt.outcomes.items() if o.fate in (Fate.DEFERRED, Fate.HELD)}
-        news = {i: o for i, o in attempt.outcomes.items() if o.notice is not None}
         reporter = Reporter(self.committer, self.ids, self.own_spool, self.offer, self.say, self.is_mailbox)
-        due = next_due(attempt.arrived, now, random())
-        told = not failed
+        ending = _Ending(attempt, self.settings(), now, reporter)
+        # Those who are held alone are due as soon as their rule goes.
+        held = bool(ending.waiting) and all(o.fate is Fate.HELD for o in ending.waiting.values())
+        due = now if held else next_due(attempt.arrived, now, random())
         while True:
             try:
-                if not told and not await _safe(attempt, reporter.failures(attempt, failed, settings, now)):
-                    failed, waiting = {}, {**waiting, **failed}
-                told = True
-                if news:
-                    # What is delivered stays delivered, even if a fault of ours keeps the news from the sender.
-                    await _safe(attempt, reporter.successes(attempt, news, settings, now))
-                    news = {}
-                if waiting:
-                    entry = _entry(now, attempt.outcomes, failed, waiting)
-                    await self.committer.record(attempt.spool, Filing(attempt.id, entry, due))
+                await ending.tell()
+                while ending.entries:
+                    await self.committer.record(attempt.spool, Filing(attempt.id, ending.entries[0], due))
+                    del ending.entries[0]
                 break
             except NotInSpool:  # somebody removed it: nobody need be told, nothing can be filed
-                waiting = {}
+                ending.waiting = {}
                 break
             except SpoolError as problem:
                 self.say(f"queue trouble id={attempt.id} error={problem} again={REFILE_SECONDS:.0f}s")
                 await self._sleep(REFILE_SECONDS)
-        if waiting:
+        if ending.waiting:
             self.waits(attempt, due)
         else:
             self.finished(attempt)
@@ -136,16 +125,70 @@ class Registrar:
         )
 
 
-async def _safe(attempt: Attempt, reporting: Awaitable[None]) -> bool:
-    """True once the report is safe. False: a fault of ours made it impossible. Raises SpoolError and NotInSpool."""
+class _Ending:
+    """Who is told what, each once however often the disk refuses, and then what is to be filed."""
+
+    __slots__ = (
+        "_attempt",
+        "_failed",
+        "_late",
+        "_news",
+        "_now",
+        "_reporter",
+        "_settings",
+        "_told",
+        "entries",
+        "waiting",
+    )
+
+    def __init__(self, attempt: Attempt, settings: Settings, now: float, reporter: Reporter) -> None:
+        self._attempt, self._settings, self._now, self._reporter = attempt, settings, now, reporter
+        lifetimes = Lifetimes(settings.queue_lifetime, settings.policy_lifetime)
+        attempt.outcomes = {
+            i: _last(o) if expired(attempt.arrived, now, lifetimes.of(o)) else o for i, o in attempt.outcomes.items()
+        }
+        outcomes = attempt.outcomes.items()
+        self._failed = {i: o for i, o in outcomes if o.fate is Fate.FAILED}
+        self.waiting = {i: o for i, o in outcomes if o.fate in (Fate.DEFERRED, Fate.HELD)}
+        self._news = {i: o for i, o in outcomes if o.notice is not None}
+        self._late = not attempt.warned and 0 < settings.delay_warn <= now - attempt.arrived
+        self._told = False
+        self.entries: list[api.Attempt] = []  # for its log, in this order
+
+    async def tell(self) -> None:
+        """Returns when all reports are safe. Raises SpoolError, then to be called again, and NotInSpool."""
+        if self.entries:
+            return
+        attempt, settings, now, reporter = self._attempt, self._settings, self._now, self._reporter
+        failed, late = self._failed, {i: o for i, o in self.waiting.items() if o.fate is Fate.DEFERRED}
+        if failed and not self._told and not await _safe(attempt, reporter.failures(attempt, failed, settings, now)):
+            self.waiting |= failed
+            failed.clear()
+        self._told = True
+        if self._news:
+            # What is delivered stays delivered, even if a fault of ours keeps the news from the sender.
+            await _safe(attempt, reporter.successes(attempt, self._news, settings, now))
+            self._news = {}
+        if self._late and late:
+            attempt.warned = await _safe(attempt, reporter.delays(attempt, late, settings, now))
+            if attempt.warned:
+                self.entries.append(api.Attempt(now, event=api.DELAY))
+        if self.waiting:
+            self.entries.append(_entry(now, attempt.outcomes, failed, self.waiting))
+
+
+async def _safe(attempt: Attempt, reporting: Awaitable[bool | None]) -> bool:
+    """True once the report is safe. False: nobody was told, or a fault of ours made it impossible.
+
+    Raises SpoolError and NotInSpool.
+    """
     try:
-        await reporting
+        return await reporting is not False
     except (SpoolError, NotInSpool):
         raise
     except Exception:
         log.failure("reporting on {id}", id=attempt.id)
         return False
-    return True
 
 
 def _entry(
@@ -160,12 +203,8 @@ def _entry(
     )
 
 
-def _lifetime(outcome: Outcome, settings: Settings) -> float:
-    """Seconds that a recipient with this outcome may be in the queue."""
-    return settings.queue_lifetime
-
-
 def _last(outcome: Outcome) -> Outcome:
     if outcome.fate is not Fate.DEFERRED:
         return outcome
-    return replace(outcome, fate=Fate.FAILED, reason=outcome.reason + GIVING_UP)
+    why = UNMET_TOO_LONG if outcome.unmet else GIVING_UP
+    return replace(outcome, fate=Fate.FAILED, reason=outcome.reason + why)

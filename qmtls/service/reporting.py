@@ -1,7 +1,8 @@
 """Reports as new messages: composed, safe in the queue, and on their way.
 
 Who is told: of a failure everybody who did not say otherwise, the postmaster where there is no sender; of a delivery
-who asked for it (RFC 3461 section 4.1). A report of a report of a report is told to nobody, and the log says so.
+who asked for it (RFC 3461 section 4.1); of a delay the sender, if it was no list. A report of a report of a report is
+told to nobody, and the log says so.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from qmtls.control.settings import Settings
-from qmtls.delivery.dsn import Report, compose, double_bounce, is_double_bounce, success
-from qmtls.delivery.notify import FAILURE, wants
+from qmtls.delivery import dsn, qsbmf
+from qmtls.delivery.dsn import Report, delay, is_double_bounce, success
+from qmtls.delivery.notify import DELAY, FAILURE, is_from_a_list, wants
 from qmtls.delivery.outcome import Outcome
+from qmtls.delivery.schedule import Lifetimes
 from qmtls.net.commit import Committer
 from qmtls.net.ids import Ids
 from qmtls.service.attempt import Attempt
@@ -42,18 +45,34 @@ class Reporter:
             self.say(f"no report about={attempt.id} reason=the sender wants none of a failure")
             return
         report = replace(report, about=wanted)
+        style = qsbmf if settings.bounce_style == "qsbmf" else dsn
         if is_double_bounce(report.envelope):
             self.say(f"discarded id={attempt.id} reason=a report of a report could not be delivered")
         elif report.envelope.reverse_path is None:
-            made = double_bounce(report, settings.double_bounce_to, settings.double_bounce_host)
+            made = style.double_bounce(report, settings.double_bounce_to, settings.double_bounce_host)
             await self._store("report", report, made, settings)
         else:
-            await self._store("report", report, compose(report), settings)
+            await self._store("report", report, style.compose(report), settings)
 
     async def successes(self, attempt: Attempt, told: Mapping[int, Outcome], settings: Settings, now: float) -> None:
         """To the sender, of the outcomes `told`, each of which has a notice."""
         report = await self._about(attempt, told, settings, now)
         await self._store("notice", report, success(report), settings)
+
+    async def delays(self, attempt: Attempt, waiting: Mapping[int, Outcome], settings: Settings, now: float) -> bool:
+        """To the sender, who still waits. False: nobody is to be told."""
+        envelope = attempt.envelope
+        if envelope is not None and (envelope.reverse_path is None or is_double_bounce(envelope)):
+            return False
+        report = await self._about(attempt, waiting, settings, now)
+        wanted = tuple(each for each in report.about if wants(each[0], DELAY))
+        if report.envelope.reverse_path is None or is_double_bounce(report.envelope) or not wanted:
+            return False
+        if is_from_a_list(report.content):
+            return False
+        report = replace(report, about=wanted)
+        await self._store("warning", report, delay(report), settings)
+        return True
 
     async def _about(self, attempt: Attempt, told: Mapping[int, Outcome], settings: Settings, now: float) -> Report:
         envelope, head, cut = await self.committer.run(lambda: _original(attempt))
@@ -68,6 +87,7 @@ class Reporter:
             content=head,
             cut=cut,
             about=tuple((envelope.recipients[i], o) for i, o in sorted(told.items())),
+            lifetimes=Lifetimes(settings.queue_lifetime, settings.policy_lifetime),
         )
 
     async def _store(self, kind: str, report: Report, made: tuple[Envelope, bytes], settings: Settings) -> None:

@@ -102,7 +102,9 @@ class Sending:
                 self.outcomes[index] = unsent
             elif known.fate is Fate.FAILED and not all_asked:
                 reason = f"{known.reason}; {unsent.reason}"
-                self.outcomes[index] = replace(known, fate=Fate.DEFERRED, status=unsent.status, reason=reason)
+                self.outcomes[index] = replace(
+                    known, fate=Fate.DEFERRED, status=unsent.status, reason=reason, unmet=unsent.unmet
+                )
 
     def _envelope(self) -> Envelope:
         envelope = self._attempt.envelope

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from qmtls.delivery.holds import Holds
 from qmtls.service.attempt import Attempt, Key
+from qmtls.spool.api import DELAY, Malformed, NotInSpool, Spool, SpoolError, ordered_back, pending
 from qmtls.spool.api import Attempt as Entry
-from qmtls.spool.api import Malformed, NotInSpool, Spool, SpoolError, ordered_back, pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ def read_due(spool: Spool, id: str) -> Due:
     except (NotInSpool, Malformed, SpoolError) as problem:
         return Due(key, problem)
     attempt = Attempt(spool, id, envelope, tried=bool(history))
+    attempt.warned = any(entry.event == DELAY for entry in history)
     return Due(key, attempt, pending(len(envelope.recipients), history), ordered_back(history))
 
 

@@ -41,6 +41,7 @@ class Waiting:
 
 
 ATTEMPT = "attempt"
+DELAY = "delay"  # the sender was told that the message is late
 HOLD = "hold"
 RELEASE = "release"
 BOUNCE = "bounce"  # whoever still waits is returned to the sender at once
@@ -59,7 +60,7 @@ class Attempt:
     failed: tuple[int, ...] = ()
     deferred: tuple[int, ...] = ()
     reasons: tuple[tuple[int, str], ...] = ()
-    event: str = ATTEMPT  # or an operator's order: HOLD, RELEASE, BOUNCE
+    event: str = ATTEMPT  # or DELAY, or an operator's order: HOLD, RELEASE, BOUNCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qmtls.spool.api import ATTEMPT, Filing, SpoolError
+from qmtls.spool.api import ATTEMPT, DELAY, Filing, SpoolError
 from qmtls.spool.directories import Directories
 from qmtls.spool.files import TOGETHER, trouble
 from qmtls.spool.history import encode_attempt
@@ -77,7 +77,7 @@ def _place(bin: Directories, filing: Filing) -> bool:
     try:
         if moved and mtime >= FIRST_DUE:
             return True
-        if filing.attempt.event == ATTEMPT and mtime >= FIRST_DUE and bin.files.mtime(cur) < FIRST_DUE:
+        if filing.attempt.event in (ATTEMPT, DELAY) and mtime >= FIRST_DUE and bin.files.mtime(cur) < FIRST_DUE:
             return True
         # An order is placed once more behind the move: before it the owner may have set another time.
         bin.files.set_mtime(cur, mtime)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qmtls.smtp.envelope import Envelope
-from qmtls.spool.api import ATTEMPT, Attempt, Content, Filing, Incoming, NotInSpool, SpoolError, Steps, Waiting
+from qmtls.spool.api import ATTEMPT, DELAY, Attempt, Content, Filing, Incoming, NotInSpool, SpoolError, Steps, Waiting
 from qmtls.spool.content import StoredContent
 from qmtls.spool.incoming import FLUSH_AT
 from qmtls.spool.record import is_id
@@ -108,7 +108,7 @@ class MemorySpool:
             if message is not None:
                 message.history += (filing.attempt,)
                 ordered = message.waiting.held or message.waiting.returning
-                if not (ordered and filing.attempt.event == ATTEMPT):
+                if not (ordered and filing.attempt.event in (ATTEMPT, DELAY)):
                     due = 0.0 if filing.held or filing.returning else filing.due
                     message.waiting = Waiting(filing.id, due, filing.held, filing.returning)
         return [self.fail] * len(batch)

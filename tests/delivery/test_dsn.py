@@ -16,12 +16,14 @@ from qmtls.delivery.dsn import (
     RETURN_LIMIT,
     Report,
     compose,
+    delay,
     double_bounce,
     is_double_bounce,
     success,
     wire_reverse_path,
 )
 from qmtls.delivery.outcome import Fate, Notice, Outcome
+from qmtls.delivery.schedule import Lifetimes
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 
@@ -281,6 +283,52 @@ def test_a_report_about_guarded_mail_is_guarded() -> None:
     envelope, _ = compose(replace(REPORT, envelope=replace(REPORT.envelope, requiretls=True)))
     assert envelope.requiretls
     assert not compose(REPORT)[0].requiretls
+
+
+# ---------------------------------------------------------------- warnings
+
+BUSY = Outcome(Fate.DEFERRED, "mx.x.example said at RCPT: 450 4.2.1 later", "4.2.1", "450 4.2.1 later", "mx.x.example")
+UNMET = Outcome(Fate.DEFERRED, "mx.y.example: no TLS; mx2 is down", "4.7.4", unmet="mx.y.example: no TLS")
+LATE = replace(REPORT, about=((BOB, BUSY), (EVE, UNMET)), lifetimes=Lifetimes(1000.0, 5000.0))
+
+
+def test_a_warning() -> None:
+    envelope, content = delay(LATE)
+    message, (text, status, returned) = read(content)
+    assert (envelope.reverse_path, envelope.recipients[0].address) == (None, SENDER)
+    assert message["Subject"] == "delivery delayed"
+    assert "WARNING ONLY" in text.get_content() and "weaker one" in text.get_content()
+    _, bob, eve = messages_in(status)
+    assert (bob["Action"], bob["Status"], bob["X-Qmtls-TLS-Reason"]) == ("delayed", "4.2.1", None)
+    assert (eve["Action"], eve["Status"], eve["X-Qmtls-TLS-Reason"]) == ("delayed", "4.7.4", UNMET.unmet)
+    assert eve["Diagnostic-Code"] == f"x-qmtls; {UNMET.reason}"
+    assert bob["Will-Retry-Until"] == "Tue, 14 Nov 2023 22:29:59 -0000"
+    assert eve["Will-Retry-Until"] == "Tue, 14 Nov 2023 23:36:39 -0000"
+    assert returned.get_content_type() == "text/rfc822-headers" and b"Body." not in content
+
+
+def test_a_warning_says_nothing_of_tls_where_that_is_not_the_reason() -> None:
+    assert b"TLS" not in delay(replace(LATE, about=((BOB, BUSY),)))[1]
+
+
+def test_a_failure_names_the_demand_and_no_end_of_the_wait() -> None:
+    failed = replace(UNMET, fate=Fate.FAILED)
+    _, (_, status, _) = read(compose(replace(LATE, about=((EVE, failed),)))[1])
+    eve = messages_in(status)[1]
+    assert (eve["Action"], eve["X-Qmtls-TLS-Reason"], eve["Will-Retry-Until"]) == ("failed", UNMET.unmet, None)
+
+
+def test_nobody_is_warned_about_a_report() -> None:
+    for reverse_path in (None, DOUBLE_BOUNCE_SENDER):
+        with pytest.raises(ValueError, match="report"):
+            delay(replace(LATE, envelope=replace(REPORT.envelope, reverse_path=reverse_path)))
+
+
+def test_a_variable_path_is_told_by_its_owner() -> None:
+    path = Address("list-return-7-@lists.example-", "[]")
+    envelope, content = compose(replace(REPORT, envelope=replace(REPORT.envelope, reverse_path=path)))
+    assert str(envelope.recipients[0].address) == "list-return-7-@lists.example"
+    assert read(content)[0]["To"] == "list-return-7-@lists.example"
 
 
 # ---------------------------------------------------------------- beyond ASCII (RFC 6533)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmtls.delivery.schedule import JITTER, expired, next_due
+from qmtls.delivery.outcome import Fate, Outcome
+from qmtls.delivery.schedule import JITTER, Lifetimes, expired, next_due
 
 WEEK = 604800.0
 ARRIVED = 1_700_000_000.0
@@ -71,3 +72,9 @@ def test_a_clock_that_was_set_back_does_not_stop_mail() -> None:
 )
 def test_the_next_attempt_is_never_in_the_past(arrived: float, now: float, chance: float) -> None:
     assert next_due(arrived, now, chance) >= now + 399
+
+
+def test_what_waits_for_tls_has_its_own_time() -> None:
+    lifetimes = Lifetimes(100.0, 300.0)
+    assert lifetimes.of(Outcome(Fate.DEFERRED, "it is down")) == 100.0
+    assert lifetimes.of(Outcome(Fate.DEFERRED, "it has no TLS", unmet="it has no TLS")) == 300.0

@@ -13,6 +13,7 @@ from qmtls.service.filing import REFILE_SECONDS
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 from tests.net.doubles import TROUBLE
 from tests.net.hosts import Host
+from tests.net.house import Files
 from tests.service.office import Office, taken
 
 REFUSES = {"RCPT": lambda _, line: "550 5.1.1 nobody" if "bad" in line else "450 4.2.1 later" if "slow" in line else ""}
@@ -266,3 +267,144 @@ def test_the_log_says_all(office: Office, host: Host, sender: Host) -> None:
     assert "status=2.0.0" in delivered and "delay=0.0" in delivered
     (deferred,) = office.said("deferred")
     assert 'reason="mx.a.example (192.0.2.1) said at RCPT: 450 4.2.1 later"' in deferred
+
+
+# ---------------------------------------------------------------- warnings
+
+
+def wait_for(office: Office, id: str, seconds: float) -> None:
+    """Attempts as they come due, until the message is so old."""
+    end = office.now() + seconds
+    while id in office.ids_stored and office.now() + office.due(id) < end:
+        office.pass_time(office.due(id) + 1)
+    office.run()
+
+
+def warnings(sender: Host) -> list[str]:
+    return [mail.content.decode() for mail in sender.mail if b"\r\nSubject: delivery delayed\r\n" in mail.content]
+
+
+def test_the_sender_is_warned_once(office: Office, host: Host, sender: Host) -> None:
+    id = office.post("slow@a.example", "good@a.example")
+    office.run()
+    wait_for(office, id, 14_000)
+    assert not sender.mail
+    wait_for(office, id, 6_000)
+    (text,) = warnings(sender)
+    assert "slow@a.example" in text and "good@a.example" not in text and "Action: delayed" in text
+    assert sender.mail[0].sender == ""
+    assert [entry.event for entry in office.history(id)].count("delay") == 1
+    assert any(f"about={id}" in line for line in office.said("warning"))
+    wait_for(office, id, 80_000)
+    assert len(warnings(sender)) == 1
+
+
+def test_a_warning_is_remembered_over_a_restart(tmp_path: Path, host: Host, office: Office, sender: Host) -> None:
+    id = office.post("slow@a.example")
+    office.run()
+    wait_for(office, id, 20_000)
+    assert len(warnings(sender)) == 1
+    (tmp_path / "second").mkdir()
+    again = Office(tmp_path / "second")
+    again.reactor.rightNow = office.reactor.rightNow
+    again.host("mx.a.example", Host(replies=dict(REFUSES)))
+    told = again.host("mx.here.example")
+    again.spool = office.spool
+    again.relayer.adopt(again.spool)
+    before = len(again.history(id))
+    wait_for(again, id, 30_000)
+    assert len(again.history(id)) > before
+    assert not told.mail
+
+
+@pytest.mark.parametrize(
+    ("recipient", "sender_", "content"),
+    [
+        ("slow@a.example", None, b"Subject: x\r\n\r\n"),
+        ("slow@a.example", "#@[]", b"Subject: x\r\n\r\n"),
+        ("slow@a.example", "s@here.example", b"List-Id: <x>\r\n\r\n"),
+        ("slow@a.example/NOTIFY=NEVER", "s@here.example", b"Subject: x\r\n\r\n"),
+        ("slow@a.example/NOTIFY=FAILURE", "s@here.example", b"Subject: x\r\n\r\n"),
+    ],
+)
+def test_who_is_not_warned(
+    office: Office, host: Host, sender: Host, recipient: str, sender_: str | None, content: bytes
+) -> None:
+    id = office.post(recipient, sender=sender_, content=content)
+    office.run()
+    wait_for(office, id, 40_000)
+    assert len(office.history(id)) > 5
+    assert not office.said("warning") and not sender.mail
+
+
+def test_no_warnings_where_none_are_wanted(tmp_path: Path) -> None:
+    office = Office(tmp_path, {"delaywarn": "0\n"})
+    office.host("mx.a.example", Host(replies=dict(REFUSES)))
+    id = office.post("slow@a.example")
+    office.run()
+    wait_for(office, id, 40_000)
+    assert not office.said("warning")
+
+
+def test_a_disk_in_trouble_brings_no_second_warning(
+    office: Office, host: Host, sender: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = office.post("slow@a.example")
+    office.run()
+    wait_for(office, id, 14_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(office.spool, "record", lambda batch: [SpoolError("I/O error")] * len(batch))
+        office.pass_time(office.due(id) + 1)
+        office.pass_time(REFILE_SECONDS * 3)
+    office.pass_time(REFILE_SECONDS + 1)
+    wait_for(office, id, 40_000)
+    assert len(warnings(sender)) == 1
+
+
+# ---------------------------------------------------------------- mail that waits for TLS
+
+
+def test_what_waits_for_tls_has_its_own_lifetime(tmp_path: Path) -> None:
+    files: Files = {"queuelifetime": "3600\n", "policylifetime": "40000\n", "tlspolicy": "a.example encrypt\n"}
+    office = Office(tmp_path, files)
+    office.host("mx.a.example")
+    office.host("mx.b.example", Host(replies=dict(REFUSES)))
+    sender = office.host("mx.here.example")
+    id = office.post("x@a.example", "slow@b.example")
+    office.run()
+    wait_for(office, id, 14_000)
+    (general,) = [mail.content.decode() for mail in sender.mail]
+    assert "slow@b.example" in general and "x@a.example" not in general and "TLS-Reason" not in general
+    wait_for(office, id, 10_000)
+    (warning,) = warnings(sender)
+    assert "weaker one" in warning and "X-Qmtls-TLS-Reason: mx.a.example" in warning
+    wait_for(office, id, 60_000)
+    assert id not in office.ids_stored
+    last = sender.mail[-1].content.decode()
+    assert "control/tlspolicy:1" in last and "X-Qmtls-TLS-Reason: mx.a.example" in last
+    assert "waited too long for a connection that meets" in " ".join(last.split())
+
+
+def test_it_may_also_be_shorter(tmp_path: Path) -> None:
+    office = Office(tmp_path, {"policylifetime": "3600\n", "tlspolicy": "a.example encrypt\n"})
+    office.host("mx.a.example")
+    office.host("mx.b.example", Host(replies=dict(REFUSES)))
+    sender = office.host("mx.here.example")
+    id = office.post("x@a.example", "slow@b.example")
+    office.run()
+    wait_for(office, id, 14_000)
+    (failed,) = [mail.content.decode() for mail in sender.mail]
+    assert "x@a.example" in failed and "slow@b.example" not in failed
+    assert office.history(id)[-1].deferred == (1,)
+
+
+def test_reports_in_qmail_s_format(tmp_path: Path) -> None:
+    office = Office(tmp_path, {"bouncestyle": "qsbmf\n", "doublebouncehost": "pm.example\n"})
+    office.host("mx.a.example", Host(replies=dict(REFUSES)))
+    sender, postmaster = office.host("mx.here.example"), office.host("mx.pm.example")
+    office.post("bad@a.example")
+    office.post("bad@a.example", sender=None)
+    office.run()
+    for told in (sender, postmaster):
+        (mail,) = told.mail
+        assert b"\r\n\r\nHi. This is the" in mail.content and b"\r\n<bad@a.example>:\r\n" in mail.content

@@ -30,8 +30,8 @@ class Answer:
 class SmtpClient:
     """One connection. `answer()` reads one reply; `dialogue()` sends commands and gives their replies."""
 
-    def __init__(self, port: int, *, greeting: bool = True, host: str = "127.0.0.1") -> None:
-        self.socket: socket.socket = socket.create_connection((host, port), PATIENCE)
+    def __init__(self, port: int, *, greeting: bool = True, host: str = "127.0.0.1", source: str = "") -> None:
+        self.socket: socket.socket = socket.create_connection((host, port), PATIENCE, (source, 0) if source else None)
         self.socket.settimeout(PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._rest = b""

@@ -16,7 +16,8 @@ from qmtls.cli.output import DONE, FINDINGS, Row, clean, emit
 from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, add_json
 from qmtls.control.compile import compile_control
-from qmtls.control.describe import Finding, FindingLevel, describe, ordered
+from qmtls.control.describe import describe, ordered
+from qmtls.control.findings import Finding, FindingLevel
 from qmtls.control.reach import describe_recipients
 from qmtls.control.settings import ControlError, Settings
 from qmtls.net.contexts import ContextError

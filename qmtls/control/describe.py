@@ -7,38 +7,18 @@ check fail; WARNING is worth a look; NOTE is only told.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from math import inf
 
 from cryptography import x509
 
+from qmtls.control.describetls import describe_outbound
+from qmtls.control.findings import AHEAD, Finding, FindingLevel, day_of, expiry
 from qmtls.control.settings import ControlError, Credential, Problem, Settings
 from qmtls.tls.crls import signed_by
 from qmtls.tls.names import shown_dn, shown_names
-from qmtls.tls.pin import is_ca, key_pin_text
-from qmtls.tls.policy import Origin, PinFile, PolicyLine
-
-AHEAD = timedelta(days=14)  # how long before an end it is warned of
-
-
-class FindingLevel(Enum):
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the check's output."""
-
-    level: FindingLevel
-    origin: Origin
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.level.value}: {self.origin}: {self.text}"
+from qmtls.tls.pin import is_ca
+from qmtls.tls.policy import Origin
 
 
 def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
@@ -52,10 +32,7 @@ def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
     found += _client_rules(compiled, time)
     found += _dkim_keys(compiled)
     found += _reports(compiled)
-    for name in sorted(compiled.tls.pins):
-        found += _pin(compiled.tls.pins[name], time)
-    for line in sorted(compiled.tls.lines.values(), key=lambda line: line.policy.origin.line):
-        found += _policy_line(line, time)
+    found += describe_outbound(compiled, time)
     return ordered(found)
 
 
@@ -79,14 +56,14 @@ def _server(settings: Settings, now: datetime) -> Iterator[Finding]:
     for credential in (settings.server_credential, *named, settings.client_credential):
         if credential is not None:
             yield _credential(credential)
-            yield from _expiry(credential.origin, credential.chain, now)
+            yield from expiry(credential.origin, credential.chain, now)
 
 
 def _credential(credential: Credential) -> Finding:
     leaf = credential.chain[0]
     more = len(credential.chain) - 1
     chain = f", with {more} certificate{'s' if more > 1 else ''} of its chain" if more else ""
-    text = f"our certificate for {shown_names(leaf)}{chain}, until {_day(leaf)}"
+    text = f"our certificate for {shown_names(leaf)}{chain}, until {day_of(leaf)}"
     return Finding(FindingLevel.NOTE, credential.origin, text)
 
 
@@ -94,7 +71,7 @@ def _client_trust(settings: Settings, now: datetime) -> Iterator[Finding]:
     trust = settings.client_trust
     if trust is None:
         return
-    yield from _expiry(Origin("control/clientca.pem"), trust.authorities, now)
+    yield from expiry(Origin("control/clientca.pem"), trust.authorities, now)
     if trust.crls is None:
         return
     origin = Origin("control/clientcrl.pem")
@@ -161,66 +138,3 @@ def _reports(settings: Settings) -> Iterator[Finding]:
     if settings.tls_reports is not None:
         text = f"TLS reports are sent each day to the domains that ask for them, from {settings.tls_reports.sender}"
         yield Finding(FindingLevel.NOTE, Origin("control/tlsrpt"), text)
-
-
-def _pin(pin: PinFile, now: datetime) -> Iterator[Finding]:
-    if pin.problem:
-        text = f"this pin file cannot be used: {pin.problem}; mail for {pin.name} waits until it is mended or removed"
-        yield Finding(FindingLevel.ERROR, pin.origin, text)
-        return
-    leaves = [certificate for certificate in pin.certificates if not is_ca(certificate)]
-    if not leaves:
-        yield Finding(FindingLevel.NOTE, pin.origin, _anchors(pin))
-        # A chain to an expired CA does not verify, so here the date is asked for.
-        yield from _expiry(pin.origin, pin.certificates, now)
-        return
-    backups = len(pin.pins.keys) - 1
-    text = f"pins the key of {pin.name}, {key_pin_text(leaves[0])}"
-    if backups:
-        text += f", and {backups} backup key{'s' if backups > 1 else ''}"
-    ignored = len(pin.certificates) - len(leaves)
-    if ignored:
-        text += f"; {ignored} CA certificate{'s' if ignored > 1 else ''} beside it not used"
-    yield Finding(FindingLevel.NOTE, pin.origin, f"{text}; neither name nor date is asked")
-
-
-def _anchors(pin: PinFile) -> str:
-    ends = min(certificate.not_valid_after_utc for certificate in pin.certificates)
-    count = len(pin.certificates)
-    what = "a CA" if count == 1 else f"{count} CAs"
-    name = shown_dn(pin.certificates[0].subject)
-    names = f"{name}, …" if count > 1 else name
-    return f"trusts {what} for {pin.name} ({names}), until {ends:%Y-%m-%d}, or one of these very keys"
-
-
-def _policy_line(line: PolicyLine, now: datetime) -> Iterator[Finding]:
-    origin = line.policy.origin
-    yield from _expiry(origin, line.policy.anchors or (), now)
-    if line.until is None:
-        return
-    note = "".join(f", {word} {text}" for word, text in (("owner", line.owner), ("reason:", line.reason)) if text)
-    if line.until < now.date():
-        text = f"until={line.until} has passed{note}; the line stays in force: remove it, or set a new date"
-        yield Finding(FindingLevel.WARNING, origin, text)
-    elif line.until <= (now + AHEAD).date():
-        yield Finding(
-            FindingLevel.WARNING, origin, f"until={line.until} is near{note}; remove the line, or set a new date"
-        )
-
-
-def _expiry(origin: Origin, certificates: Iterable[x509.Certificate], now: datetime) -> Iterator[Finding]:
-    for certificate in certificates:
-        name = shown_dn(certificate.subject)
-        if certificate.not_valid_after_utc <= now:
-            text = f"the certificate {name} expired {_day(certificate)}; renew it"
-            yield Finding(FindingLevel.ERROR, origin, text)
-        elif certificate.not_valid_after_utc <= now + AHEAD:
-            text = f"the certificate {name} expires {_day(certificate)}; renew it before"
-            yield Finding(FindingLevel.WARNING, origin, text)
-        elif certificate.not_valid_before_utc > now:
-            text = f"the certificate {name} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}"
-            yield Finding(FindingLevel.WARNING, origin, f"{text}; use the present one until then, or set the clock")
-
-
-def _day(certificate: x509.Certificate) -> str:
-    return f"{certificate.not_valid_after_utc:%Y-%m-%d}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from qmtls.control.describe import Finding, FindingLevel
+from qmtls.control.findings import Finding, FindingLevel
 from qmtls.control.settings import Settings
 from qmtls.recipients import POSTMASTER, Alias, Recipients
 from qmtls.smtp.address import Address

@@ -7,7 +7,8 @@ import pytest
 from cryptography import x509
 
 from qmtls.control.compile import compile_control
-from qmtls.control.describe import FindingLevel, describe
+from qmtls.control.describe import describe
+from qmtls.control.findings import FindingLevel
 from qmtls.control.settings import ControlError
 from qmtls.tls.pin import key_pin_text
 from tests.control.directory import compiled, write
@@ -50,7 +51,10 @@ def test_a_bare_directory_says_that_starttls_is_not_offered(tmp_path: Path) -> N
         ),
         (
             pem(CA),
-            "note: control/a.pem: trusts a CA for a (CN=ca), until 2027-06-01, or one of these very keys",
+            (
+                "note: control/a.pem: trusts a CA for a (CN=ca), until 2027-06-01, or one of these very keys; "
+                "if only the host's own key is meant, put its own certificate here instead"
+            ),
         ),
         (
             b"garbage",
@@ -62,12 +66,16 @@ def test_what_each_pin_file_is(tmp_path: Path, content: bytes, text: str) -> Non
     assert findings(tmp_path, {"a.pem": content}) == [text]
 
 
-def test_an_expired_leaf_pin_is_no_finding_and_an_expired_anchor_is(tmp_path: Path) -> None:
+def test_an_expired_leaf_pin_is_a_warning_and_an_expired_anchor_an_error(tmp_path: Path) -> None:
     old_leaf = certificate("old", until=NOW - DAY)
     old_ca = certificate("old ca", ca=True, until=NOW - DAY)
     found = findings(tmp_path, {"a.pem": pem(old_leaf), "b.pem": pem(old_ca)})
-    assert [text for text in found if not text.startswith("note")] == [
-        "error: control/b.pem: the certificate CN=old ca expired 2026-05-31; renew it"
+    assert [text.partition("; ")[0] for text in found if not text.startswith("note")] == [
+        "error: control/b.pem: the certificate CN=old ca expired 2026-05-31",
+        (
+            "warning: control/a.pem: the certificate of the pinned key ended 2026-05-31: the pin holds, but it will be "
+            "renewed"
+        ),
     ]
 
 

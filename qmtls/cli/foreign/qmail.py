@@ -11,7 +11,8 @@ from pathlib import Path
 from qmtls.cli.foreign.mapping import Fate, Report, Row
 from qmtls.cli.home import why
 from qmtls.cli.output import USAGE, CommandError
-from qmtls.control.describe import FindingLevel, describe
+from qmtls.control.describe import describe
+from qmtls.control.findings import FindingLevel
 from qmtls.control.settings import ControlError, Settings
 from qmtls.tls.policy import Origin
 

@@ -20,7 +20,7 @@ from qmtls.smtp.address import Address, AddressError, parse_address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.tls.results import PolicyType, TlsResult
 
-REPORT = "TLS report"  # the identity of their envelopes; no login has a blank in it
+REPORT = "TLS report"  # what their envelopes have as identity; no login has a blank in it
 MEDIA_TYPE = "application/tlsrpt+gzip"
 MAX_URIS = 10  # of one record that count
 MAX_DETAILS = 1000  # kinds of failures of one policy that are told; the rest is in the sums
@@ -185,6 +185,7 @@ def report_mail(by: Reporting, occasion: Occasion, to: Address, gzipped: bytes) 
     """Envelope and content (RFC 8460 section 5.3), to be signed on its way.
 
     Whatever TLS the recipient's hosts have goes: a report about broken TLS must arrive (section 3, RFC 8689 section 5).
+    Sessions for such mail are not counted, so there is no report of reports.
     """
     boundary = f"=_{occasion.id}"
     content = "".join(
@@ -217,12 +218,6 @@ def report_mail(by: Reporting, occasion: Occasion, to: Address, gzipped: bytes) 
         tls_optional=True,
     )
     return envelope, content
-
-
-def is_report(envelope: Envelope) -> bool:
-    """One of ours: the sessions that carry it are not counted, or there would never be an end of reports."""
-    arrival = envelope.arrival
-    return arrival.identity == REPORT and arrival.protocol == "local"
 
 
 def _base64(data: bytes) -> str:

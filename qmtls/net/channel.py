@@ -155,6 +155,11 @@ class Channel(Protocol):
         """True if it can take another question."""
         return self.ended is None and not self._closed
 
+    @property
+    def own_address(self) -> str:
+        """Our IP address on this connection, "" where there is none."""
+        return getattr(self._transport.getHost(), "host", "")
+
     def start_tls(self, creator: Creator, server_name: str) -> Deferred[TlsFacts]:
         """The handshake, after TlsGo. Errback HandshakeFailed; the connection is then lost."""
         self._server_name = server_name

@@ -27,6 +27,7 @@ from qmtls.net.channel import Channel, HandshakeFailed, OffReactor
 from qmtls.net.resolver import is_ip
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Finder, Target, Unreachable
+from qmtls.net.tlssessions import Count, Showing, counts, session_of
 from qmtls.net.witness import Witness
 from qmtls.smtp.events import Ended, Greeted, TlsGo, TlsRefused
 from qmtls.tls.evidence import decided, raised, relaxed
@@ -64,6 +65,7 @@ class Dialer:
     witness: Witness
     off_reactor: OffReactor
     say: Callable[[str], None]
+    count: Count | None = None  # for TLS reports
 
     async def targets(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
         """The addresses to try, best first. Raises Unreachable."""
@@ -78,8 +80,20 @@ class Dialer:
             _refuse(judge(rule, NOT_OFFERED, str(target)))
         demand = self._demand(rule, target, next_hop)
         try:
+            return await self._open_or_fall_back(target, demand, snapshot, next_hop)
+        finally:
+            if self.count is not None and snapshot.settings.tls_reports is not None and counts(next_hop):
+                session = session_of(next_hop, target, rule, demand.showing, self._time())
+                if session is not None:
+                    self.count(session)
+
+    async def _open_or_fall_back(
+        self, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop
+    ) -> Channel:
+        try:
             return await self._open(target, demand, snapshot, next_hop)
         except _TlsBroke as broke:
+            demand.showing.found = broke.no_tls
             policy = await demand.get()
             verdict = judge(policy, broke.no_tls, str(target))
             if then(policy.level, broke.no_tls.trouble) is not Then.PLAIN_AGAIN:
@@ -96,20 +110,23 @@ class Dialer:
 
     def _demand(self, rule: Policy, target: Target, next_hop: NextHop) -> _Demand:
         if not (rule.asks_dane or rule.asks_sts):
-            return _Demand(_raised(rule, target, next_hop))
-        return _Demand(Deferred.fromCoroutine(self._decide(rule, target, next_hop)))
+            return _Demand(_raised(rule, target, next_hop), Showing())
+        showing = Showing()
+        return _Demand(Deferred.fromCoroutine(self._decide(rule, target, next_hop, showing)), showing)
 
-    async def _decide(self, rule: Policy, target: Target, next_hop: NextHop) -> Policy:
+    async def _decide(self, rule: Policy, target: Target, next_hop: NextHop, showing: Showing) -> Policy:
         evidence = await self.witness.about(rule, target.vouched, next_hop.domain, target.port)
         policy = decided(rule, evidence, target.name)
         if policy.level is Level.STS and policy.skip:
             # It may be the policy that is old, not the host that is new.
             evidence = replace(evidence, sts=await self.witness.sts(rule, next_hop.domain, again=True))
             policy = decided(rule, evidence, target.name)
+        showing.evidence = evidence
         return _raised(policy, target, next_hop)
 
     async def _open(self, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop) -> Channel:
         channel = await self._connect(target, snapshot)
+        demand.showing.sending_ip = channel.own_address
         try:
             greeted = _greeted(await channel.next(), target)
             policy = await demand.get()
@@ -118,8 +135,9 @@ class Dialer:
             if policy.level is Level.NONE:
                 channel.tls = "plain"
             elif "STARTTLS" in greeted.extensions:
-                await self._secure(channel, target, policy, snapshot, next_hop)
+                await self._secure(channel, target, demand, snapshot, next_hop)
             else:
+                demand.showing.found = NOT_OFFERED
                 _settle(channel, judge(policy, NOT_OFFERED, str(target)))
         except BaseException:
             channel.quit()
@@ -139,13 +157,14 @@ class Dialer:
         return channel
 
     async def _secure(
-        self, channel: Channel, target: Target, policy: Policy, snapshot: Snapshot, next_hop: NextHop
+        self, channel: Channel, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop
     ) -> None:
         """STARTTLS, handshake, verdict, and the EHLO after it."""
+        policy = await demand.get()
         channel.session.start_tls()
         event = await channel.next()
         if isinstance(event, TlsRefused):
-            refused = NoTls(Trouble.REFUSED, f"STARTTLS was answered {event.reply}")
+            refused = demand.showing.found = NoTls(Trouble.REFUSED, f"STARTTLS was answered {event.reply}")
             _settle(channel, judge(policy, refused, str(target)))
             return
         if not isinstance(event, TlsGo):
@@ -157,6 +176,7 @@ class Dialer:
         except HandshakeFailed as problem:
             broke = NoTls(Trouble.HANDSHAKE, f"the TLS handshake failed: {problem}")
             raise _TlsBroke(hung_up(_line_key(next_hop)) if problem.unheard else broke) from problem
+        demand.showing.found = facts
         verdict = judge(policy, facts, str(target), self._time())
         if not verdict.ok:
             channel.abort()
@@ -191,9 +211,10 @@ class Dialer:
 
 
 class _Demand:
-    """A demand that may still be on its way; asked for as often as need be."""
+    """A demand that may still be on its way; asked for as often as need be. `showing`: what is seen meanwhile."""
 
-    def __init__(self, policy: Policy | Deferred[Policy]) -> None:
+    def __init__(self, policy: Policy | Deferred[Policy], showing: Showing) -> None:
+        self.showing = showing
         self._policy: Policy | Failure | None = None
         self._waiting: list[Deferred[Policy]] = []
         if isinstance(policy, Policy):

@@ -99,7 +99,7 @@ class Worker:
         self._loops: list[LoopingCall] = []
         settings = self.live.settings
         self._resolver = Resolver(reactor, settings().dns_servers)
-        finder = Finder(self._resolver, own_addresses(self._hosts))
+        self._ledger = Ledger(places.state / LEDGER, reactor.callFromThread, say, now)
         self._policies = StsCache(
             StsFiles(places.state / STS),
             self._resolver,
@@ -107,9 +107,7 @@ class Worker:
             self._off_reactor,
             now,
         )
-        dialer = Dialer(reactor, finder, Witness(self._resolver, self._policies, now), self._off_reactor, say)
-        signer = Signer(lambda: settings().dkim, self._off_reactor, say, now)
-        shop = Workshop(reactor, dialer, self.live.current, self._off_reactor, say, signer, now=now)
+        shop = self._make_shop()
         self.relayer = relayer = Relayer(reactor, now, self.committer, shop, say)
         self._files = raise_limit()
         relayer.lanes.limit = for_lanes(self._files)
@@ -133,7 +131,6 @@ class Worker:
             lambda: settings().recipients,
         )
         self.live.changed = self._reloaded
-        self._ledger = Ledger(places.state / LEDGER, reactor.callFromThread, say, now)
         self._house = self._make_house(Buckets(places.state, say))
 
     def _reloaded(self) -> None:
@@ -151,6 +148,14 @@ class Worker:
     def _spool(self) -> Spool:
         assert self._own is not None
         return self._own
+
+    def _make_shop(self) -> Workshop:
+        reactor, off_reactor, now, say = self._reactor, self._off_reactor, self._now, self._say
+        finder = Finder(self._resolver, own_addresses(self._hosts))
+        witness = Witness(self._resolver, self._policies, now)
+        dialer = Dialer(reactor, finder, witness, off_reactor, say, self._ledger.session)
+        signer = Signer(lambda: self.live.settings().dkim, off_reactor, say, now)
+        return Workshop(reactor, dialer, self.live.current, off_reactor, say, signer, now=now)
 
     def _make_house(self, buckets: Buckets) -> House:
         return House(

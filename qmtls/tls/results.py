@@ -7,11 +7,17 @@ business, and is no failure of the domain.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
+from qmtls.tls.complaints import worst_words
+from qmtls.tls.dane import Demand, Tlsa, judge_dane
+from qmtls.tls.demand import Level
+from qmtls.tls.evidence import DaneEvidence, Evidence
 from qmtls.tls.facts import TlsFacts
 from qmtls.tls.fallback import NoTls, Trouble
-from qmtls.tls.names import name_matches
+from qmtls.tls.names import name_matches, shown_names
+from qmtls.tls.sts import StsMode, StsPolicy
 
 MAX_REASON = 200  # characters
 
@@ -62,6 +68,41 @@ class TlsSession:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a session showed: the policy that the domain published, and how the session met it."""
+
+    policy_type: PolicyType
+    result: TlsResult
+    reason: str = ""
+    policy_strings: tuple[str, ...] = ()
+    mx_patterns: tuple[str, ...] = ()
+
+
+def judge_session(
+    level: Level, evidence: Evidence, found: TlsFacts | NoTls | None, host: str, now: datetime
+) -> Finding | None:
+    """`found` None: evidence, or a rule of ours, ended it before TLS was tried. None if nothing is to be told.
+
+    `level` is that of our rule before evidence.
+    """
+    dane = evidence.dane
+    if dane is not None and (dane.trouble or _applies(dane)):
+        return _by_dane(dane, found, now)
+    if level is Level.DANE_ONLY:
+        return Finding(PolicyType.TLSA, TlsResult.DANE_REQUIRED, "our rule for this domain demands TLSA records")
+    known = evidence.sts.policy if evidence.sts is not None else None
+    if known is not None and known.policy.mode is not StsMode.NONE:
+        return _by_sts(known.policy, found, host)
+    match found:
+        case None:
+            return None
+        case NoTls():
+            return Finding(PolicyType.NONE, without_tls(found), found.words)
+        case _:
+            return Finding(PolicyType.NONE, TlsResult.SUCCESS)
+
+
 def without_tls(no_tls: NoTls) -> TlsResult:
     """The result of a connection that stayed, or would have had to stay, plaintext."""
     if no_tls.trouble in (Trouble.NOT_OFFERED, Trouble.REFUSED):
@@ -69,11 +110,50 @@ def without_tls(no_tls: NoTls) -> TlsResult:
     return TlsResult.VALIDATION_FAILURE
 
 
-def by_names(facts: TlsFacts, names: tuple[str, ...]) -> TlsResult:
-    """The result where the certificate must be trusted and for one of `names`, as MTA-STS wants it."""
+def _applies(dane: DaneEvidence) -> bool:
+    return dane.tlsas is not None and dane.tlsas.demand is not Demand.NOTHING
+
+
+def _by_dane(dane: DaneEvidence, found: TlsFacts | NoTls | None, now: datetime) -> Finding:
+    tlsas = dane.tlsas
+    if dane.trouble or tlsas is None:
+        return Finding(PolicyType.TLSA, TlsResult.DNSSEC_INVALID, dane.trouble)
+    result, reason = TlsResult.SUCCESS, ""
+    if isinstance(found, NoTls):
+        result, reason = without_tls(found), found.words
+    elif tlsas.demand is Demand.ENCRYPT:
+        result, reason = TlsResult.TLSA_INVALID, "; ".join(tlsas.unusable[:3])
+    elif found is not None:
+        met, words = judge_dane(tlsas, found, dane.names, now)
+        if not met:
+            result, reason = TlsResult.VALIDATION_FAILURE, words
+    return Finding(PolicyType.TLSA, result, reason, tuple(map(_record_text, tlsas.usable)))
+
+
+def _record_text(record: Tlsa) -> str:
+    return f"{record.usage} {record.selector} {record.matching} {record.data.hex()}"
+
+
+def _by_sts(policy: StsPolicy, found: TlsFacts | NoTls | None, host: str) -> Finding:
+    result, reason = TlsResult.SUCCESS, ""
+    if not policy.covers(host):
+        result, reason = TlsResult.VALIDATION_FAILURE, "the policy does not name this host"
+    elif isinstance(found, NoTls):
+        result, reason = without_tls(found), found.words
+    elif found is not None:
+        result, reason = _by_name(found, host)
+    lines = ("version: STSv1", f"mode: {policy.mode.value}", *(f"mx: {pattern}" for pattern in policy.mx))
+    return Finding(PolicyType.STS, result, reason, (*lines, f"max_age: {policy.max_age}"), policy.mx)
+
+
+def _by_name(facts: TlsFacts, host: str) -> tuple[TlsResult, str]:
+    """Where the certificate must be trusted and for `host`, as MTA-STS wants it."""
     if facts.leaf is None:
-        return TlsResult.CERTIFICATE_NOT_TRUSTED
+        return TlsResult.CERTIFICATE_NOT_TRUSTED, "no certificate was shown"
     if not facts.verified:
         only_dates = bool(facts.errors) and all(error.code in _DATES for error in facts.errors)
-        return TlsResult.CERTIFICATE_EXPIRED if only_dates else TlsResult.CERTIFICATE_NOT_TRUSTED
-    return TlsResult.SUCCESS if name_matches(facts.leaf, names) else TlsResult.CERTIFICATE_HOST_MISMATCH
+        reason = worst_words(facts.errors) if facts.errors else ""
+        return TlsResult.CERTIFICATE_EXPIRED if only_dates else TlsResult.CERTIFICATE_NOT_TRUSTED, reason
+    if not name_matches(facts.leaf, (host,)):
+        return TlsResult.CERTIFICATE_HOST_MISMATCH, f"it is for {shown_names(facts.leaf)}"
+    return TlsResult.SUCCESS, ""

@@ -8,7 +8,8 @@
     unseen      commands that come in good faith behind a refusal (RFC 2920), and recipients too many: as many as a
                 client may have pipelined without knowing; then they are errors
 
-An accepted message clears the last two. A limit of 0 is none.
+A message that comes to its end clears the last two, also if trouble of ours keeps it from being stored. A limit of 0 is
+none.
 """
 
 from __future__ import annotations
@@ -49,5 +50,5 @@ class Budget:
         return self._unseen <= self._max_unseen
 
     def message(self) -> None:
-        """One was accepted."""
+        """One came to its end."""
         self._idle = self._unseen = 0

@@ -71,8 +71,7 @@ class ServerSession(Core):
                 return
             case events.ContentEnd():
                 self.dialogue.drop()
-                if reply.is_positive:
-                    self.budget.message()
+                self.budget.message()
             case events.MailFrom():
                 self.dialogue.open(asked.transaction, reply.is_positive)
             case events.RcptTo():

@@ -239,12 +239,15 @@ def test_empty_chunks_have_an_end() -> None:
     assert talk.codes(b"BDAT 1\r\n") == []
 
 
-def test_messages_make_up_for_commands() -> None:
+@pytest.mark.parametrize("code", [250, 452])
+def test_messages_make_up_for_commands(code: int) -> None:
+    """Also those that we cannot store."""
     talk = Talk(replace(CONFIG, max_commands=3))
+    talk.answers["ContentEnd"] = reply(code, "2.0.0" if code == 250 else "4.3.1", "that is it")
     talk.send(b"EHLO x\r\n")
     for _ in range(20):
         assert talk.codes(b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<b@mx.example>\r\nDATA\r\nx\r\n.\r\n") == [
-            *(250, 250, 250, 354, 250),
+            *(250, 250, 250, 354, code),
         ]
 
 

@@ -124,9 +124,11 @@ class Resolver:
         name = canonical(host)
         if name == "localhost":  # RFC 6761 section 6.3: never asked of the network
             return HostAddresses(name, ("127.0.0.1", "::1"), False, name)
-        found = await gatherResults(
-            [Deferred.fromCoroutine(self._ask_or_trouble(host, kind)) for kind in ("A", "AAAA")], consumeErrors=True
-        )
+        found: Sequence[Answer | DnsTrouble | None] = [self._kept.get((name, kind)) for kind in ("A", "AAAA")]
+        if None in found:
+            found = await gatherResults(
+                [Deferred.fromCoroutine(self._ask_or_trouble(host, kind)) for kind in ("A", "AAAA")], consumeErrors=True
+            )
         answers = [answer for answer in found if isinstance(answer, Answer)]
         telling = [answer for answer in answers if answer.records] or answers
         if not telling or (len(answers) < len(found) and not telling[0].records):

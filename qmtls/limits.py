@@ -43,6 +43,10 @@ UNLIMITED = Limits(errors=1000)  # a gateway of ours may meet many recipients th
 DEFAULT = Limits(connections=50, logins=Rate(30, 60.0, "30/m"))
 
 
+# By IP version and prefix length, longest first, what the first bits of an address mean.
+_Table = Mapping[tuple[int, int], Mapping[int, Limits]]
+
+
 @dataclass(frozen=True, slots=True)
 class LimitRules:
     """The lines of `limits`. A network stands in `lines` once."""
@@ -50,27 +54,22 @@ class LimitRules:
     default: Limits = DEFAULT
     lines: Mapping[Network, Limits] = field(default_factory=dict)
     free: tuple[Network, ...] = ()  # `relaynetworks`
-    # By IP version and prefix length, what the first bits of an address mean; in the order in which they are asked.
-    _table: Mapping[tuple[int, int], Mapping[int, Limits]] = field(init=False, repr=False, compare=False)
+    _lines: _Table = field(init=False, repr=False, compare=False)
+    _free: _Table = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        table: dict[tuple[int, int], dict[int, Limits]] = {}
-        for network in sorted(self.lines, key=lambda network: -network.prefixlen):
-            table.setdefault((network.version, network.prefixlen), {})[_bits(network)] = self.lines[network]
-        object.__setattr__(self, "_table", table)
+        object.__setattr__(self, "_lines", _table(self.lines))
+        object.__setattr__(self, "_free", _table(dict.fromkeys(self.free, UNLIMITED)))
 
     def of(self, address: str) -> Limits:
         """What the client at this IP address may do; "" is one without an address, on a unix socket."""
         ip = _parse(address)
         if ip is None:
             return UNLIMITED
-        number, width = int(ip), ip.max_prefixlen
-        for (version, length), lines in self._table.items():
-            if version == ip.version and (found := lines.get(number >> (width - length))) is not None:
-                return found
-        if ip.is_loopback or any(ip in network for network in self.free):
-            return UNLIMITED
-        return self.default
+        found = _look_up(self._lines, ip)
+        if found is None:
+            found = UNLIMITED if ip.is_loopback else _look_up(self._free, ip)
+        return self.default if found is None else found
 
 
 def counted_as(address: str) -> bytes:
@@ -99,8 +98,20 @@ def too_fast(what: str, rate: Rate, seconds: float) -> Reply:
     return reply(*REPLIES[what], text)
 
 
-def _bits(network: Network) -> int:
-    return int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+def _table(limits: Mapping[Network, Limits]) -> _Table:
+    table: dict[tuple[int, int], dict[int, Limits]] = {}
+    for network in sorted(limits, key=lambda network: -network.prefixlen):
+        bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+        table.setdefault((network.version, network.prefixlen), {})[bits] = limits[network]
+    return table
+
+
+def _look_up(table: _Table, ip: IPv4Address | IPv6Address) -> Limits | None:
+    number, width = int(ip), ip.max_prefixlen
+    for (version, length), networks in table.items():
+        if version == ip.version and (found := networks.get(number >> (width - length))) is not None:
+            return found
+    return None
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,7 @@ library can no longer say it (a callback that returns True resets the result). N
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cryptography import x509
 from OpenSSL import SSL
@@ -72,11 +72,10 @@ def facts_of(
     server_name: str = "",
     crls: Iterable[x509.CertificateRevocationList] = (),
 ) -> TlsFacts:
-    """What the finished handshake on `conn` showed. `crls` also decide about leaves whose CA is not in the store."""
+    """What the finished handshake on `conn` showed. `crls` also decide about chains that do not end in the store."""
     errors = list(recorder.errors)
     leaf, chain, unreadable = _certificates(conn, client)
-    if leaf is not None and not any(e.code == REVOKED for e in errors) and is_revoked(leaf, crls):
-        errors.append(ChainError(REVOKED, 0, VERIFY_WORDS[REVOKED]))
+    errors += revocations(chain, errors, crls)
     return TlsFacts(
         version=conn.get_protocol_version_name(),
         cipher=conn.get_cipher_name() or "",
@@ -114,9 +113,21 @@ def _certificates(
     return leaf, tuple(sent) if client else (leaf, *sent), False
 
 
-def is_revoked(leaf: x509.Certificate, crls: Iterable[x509.CertificateRevocationList]) -> bool:
-    """True if a list of the leaf's own issuer names its serial number."""
-    return any(
-        crl.issuer == leaf.issuer and crl.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
-        for crl in crls
-    )
+def revocations(
+    chain: Sequence[x509.Certificate],
+    errors: Iterable[ChainError],
+    crls: Iterable[x509.CertificateRevocationList],
+) -> list[ChainError]:
+    """Certificates of the chain as sent that a list of their own issuer names; [] if the verifier said so already."""
+    if any(error.code == REVOKED for error in errors):
+        return []
+    lists = tuple(crls)
+    return [
+        ChainError(REVOKED, depth, VERIFY_WORDS[REVOKED])
+        for depth, certificate in enumerate(chain if lists else ())
+        if any(
+            crl.issuer == certificate.issuer
+            and crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+            for crl in lists
+        )
+    ]

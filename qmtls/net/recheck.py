@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from OpenSSL.crypto import X509, X509StoreContext, X509StoreContextError
 
-from qmtls.net.handshake import is_revoked
+from qmtls.net.handshake import revocations
 from qmtls.net.servertls import ServerTls
-from qmtls.tls.complaints import REVOKED, VERIFY_WORDS
+from qmtls.tls.complaints import VERIFY_WORDS
 from qmtls.tls.facts import ChainError, TlsFacts
 
 UNKNOWN_ISSUER = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
@@ -21,16 +21,12 @@ UNKNOWN_ISSUER = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
 
 def recheck(facts: TlsFacts, server: ServerTls) -> TlsFacts:
     """The facts as the handshake would show them now. `facts` are those of the handshake, not of an earlier recheck."""
-    leaf = facts.leaf
-    if leaf is None:
+    if facts.leaf is None:
         return facts
     errors = list(facts.errors)
     if facts.verified:
         errors = _verify(facts, server)
-    if not any(error.code == REVOKED for error in errors):
-        for depth, certificate in enumerate(facts.chain or (leaf,)):
-            if is_revoked(certificate, server.crls):
-                errors.append(ChainError(REVOKED, depth, VERIFY_WORDS[REVOKED]))
+    errors += revocations(facts.chain, errors, server.crls)
     return replace(facts, errors=tuple(errors), verified=facts.verified and not errors)
 
 

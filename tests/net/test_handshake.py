@@ -9,7 +9,7 @@ from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
-from qmtls.net.handshake import Creator, Recorder, facts_of, is_revoked
+from qmtls.net.handshake import Creator, Recorder, facts_of, revocations
 from qmtls.tls.clients import ClientRule, ClientRules, match_client
 from qmtls.tls.complaints import REVOKED
 from qmtls.tls.pin import key_digest
@@ -106,9 +106,12 @@ def lists(*pems: bytes) -> list[x509.CertificateRevocationList]:
 
 def test_revoked_by_its_own_issuer_only() -> None:
     other = authority("another")
-    assert is_revoked(LEAF.cert, lists(other.crl(), authority().crl(LEAF)))
-    assert not is_revoked(LEAF.cert, lists(other.crl(LEAF), authority().crl()))
-    assert not is_revoked(LEAF.cert, [])
+    chain = (other.leaf().cert, LEAF.cert)
+    (found,) = revocations(chain, [], lists(other.crl(), authority().crl(LEAF)))
+    assert (found.code, found.depth) == (REVOKED, 1)
+    assert not revocations(chain, [], lists(other.crl(LEAF), authority().crl()))
+    assert not revocations(chain, [], [])
+    assert not revocations(chain, [found], lists(authority().crl(LEAF))), "once is enough"
 
 
 @pytest.mark.parametrize("trust", [True, False])

@@ -14,9 +14,10 @@ from typing import TypeVar
 from qmtls.access import AccessRules
 from qmtls.control.clientcerts import read_client_credentials
 from qmtls.control.dkim import read_dkim_keys
+from qmtls.control.dnssettings import read_dns
 from qmtls.control.holds import read_holds
 from qmtls.control.limits import read_limits
-from qmtls.control.lists import BadValueError, Content, ControlFiles, quote
+from qmtls.control.lists import Content, ControlFiles, quote
 from qmtls.control.pem import load_authorities, load_credential, load_crls
 from qmtls.control.pins import read_host_files
 from qmtls.control.policies import read_default, read_policy_lines
@@ -32,17 +33,14 @@ from qmtls.control.values import (
     cipher_list,
     greeting,
     host,
-    host_and_port,
     host_or_literal,
     local_part,
     number,
 )
 from qmtls.tls.clients import BY_KEY
-from qmtls.tls.names import is_ip
 from qmtls.tls.policy import Origin, PolicyRules
 
 DAY = 86400
-DNS_PORT = 53
 DEFAULT_CIPHERS = "DEFAULT"
 SERVER_CIPHERS = "DEFAULT:!kRSA"  # who could only do RSA key transport has no forward secrecy, and is a TLS 1.0 program
 ROLES = ("smtp", "smtps", "submission", "admin")
@@ -79,6 +77,7 @@ def compile_control(control: Path) -> Settings:
     dkim = read_dkim_keys(files)
     _note_unused(files)
     client_credentials = read_client_credentials(files)
+    dns = read_dns(files)
     return Settings(
         control=control,
         me=me,
@@ -108,13 +107,15 @@ def compile_control(control: Path) -> Settings:
         bounce_host=_single(files, "bouncehost", host, me),
         double_bounce_to=_single(files, "doublebounceto", local_part, "postmaster"),
         double_bounce_host=_single(files, "doublebouncehost", host, me),
-        dns_servers=_dns_servers(files),
+        dns_servers=dns.servers,
         listeners=_listeners(files),
         limits=read_limits(files, access.networks),
         users=read_users(files),
         holds=read_holds(files),
         client_credentials=client_credentials,
         outside=files.outside,
+        dns_trusted=dns.trusted,
+        dns_check=dns.check,
         dkim=dkim,
         tls_reports=read_reporting(files, me, dkim),
         warnings=files.finish(),  # evaluated last: everything has been read, and a problem ends it here
@@ -202,17 +203,6 @@ def _policy_rules(files: ControlFiles, identities: frozenset[str]) -> PolicyRule
         default_match=default.match,
         identities=identities,
     )
-
-
-def _dns_servers(files: ControlFiles) -> tuple[tuple[str, int], ...]:
-    found = []
-    for line in files.lines("dnsserver") or ():
-        with files.collecting(line.origin):
-            address, port = host_and_port(line.text, DNS_PORT)
-            if not is_ip(address):
-                raise BadValueError(f"{quote(address)} is no IP address", "write IP or IP:port, [IPv6]:port")
-            found.append((address, port))
-    return tuple(found)
 
 
 def _listeners(files: ControlFiles) -> tuple[Listener, ...]:

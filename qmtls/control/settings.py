@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from qmtls.access import AccessRules
 from qmtls.delivery.dkim import DkimKeys
-from qmtls.delivery.tlsreport import Reporting
 from qmtls.delivery.holds import Holds
 from qmtls.delivery.routes import Routing
+from qmtls.delivery.tlsreport import Reporting
 from qmtls.limits import LimitRules
 from qmtls.recipients import Recipients
 from qmtls.tls.clients import ClientRule
@@ -116,5 +116,7 @@ class Settings:
     tls_reports: Reporting | None = None  # None = no TLS reports are sent
     dkim: DkimKeys = field(default_factory=dict)  # {} = nothing is signed
     client_credentials: Mapping[str, Credential | None] = field(default_factory=dict)  # clientcerts/; None = none shown
+    dns_trusted: frozenset[str] = frozenset()  # of dns_servers, beside those on this host: their word on DNSSEC counts
+    dns_check: tuple[str, str] | None = None  # a signed name, and one with a bad signature; None = no check
     outside: tuple[Path, ...] = ()  # files elsewhere that count: a change of them is a change of the directory
     warnings: tuple[Problem, ...] = ()  # what `qmtls check` says although the directory can be used

@@ -47,6 +47,7 @@ from qmtls.service.local import LocalDelivery
 from qmtls.service.places import Places
 from qmtls.service.relayer import Relayer
 from qmtls.service.signing import Signer
+from qmtls.service.upkeep import HOUR, Upkeep
 from qmtls.spool.api import Spool
 from qmtls.spool.maildir import MaildirSpool
 
@@ -98,7 +99,7 @@ class Worker:
         self._room = disk_room(places.queue)
         self._loops: list[LoopingCall] = []
         settings = self.live.settings
-        self._resolver = Resolver(reactor, settings().dns_servers)
+        self._resolver = Resolver(reactor, settings().dns_servers, settings().dns_trusted)
         self._ledger = Ledger(places.state / LEDGER, reactor.callFromThread, say, now)
         self._policies = StsCache(
             StsFiles(places.state / STS),
@@ -134,7 +135,9 @@ class Worker:
         self._house = self._make_house(Buckets(places.state, say))
 
     def _reloaded(self) -> None:
-        self._resolver.use(self.live.settings().dns_servers)
+        settings = self.live.settings()
+        self._resolver.use(settings.dns_servers, settings.dns_trusted)
+        self._upkeep.look()
         self.relayer.reloaded()
         self.relayer.local.wake()
 
@@ -153,6 +156,7 @@ class Worker:
         reactor, off_reactor, now, say = self._reactor, self._off_reactor, self._now, self._say
         finder = Finder(self._resolver, own_addresses(self._hosts))
         witness = Witness(self._resolver, self._policies, now)
+        self._upkeep = Upkeep(self._resolver, self._policies, self.live.settings, say)
         dialer = Dialer(reactor, finder, witness, off_reactor, say, self._ledger.session)
         signer = Signer(lambda: self.live.settings().dkim, off_reactor, say, now)
         return Workshop(reactor, dialer, self.live.current, off_reactor, say, signer, now=now)
@@ -189,12 +193,18 @@ class Worker:
         self._own = self._bins.acquire_own()
         self._say(f"worker started pid={os.getpid()} bin={self._own.name}")
         self.relayer.adopt(self._own)
-        for seconds, work in ((LOOK_SECONDS, self._look), (ADOPT_SECONDS, self._adopt), (RESCAN_SECONDS, self._rescan)):
+        for seconds, work in (
+            (LOOK_SECONDS, self._look),
+            (ADOPT_SECONDS, self._adopt),
+            (RESCAN_SECONDS, self._rescan),
+            (HOUR, self._upkeep.hourly),
+        ):
             loop = LoopingCall(_guarded(work))
             loop.clock = self._reactor
             self._loops.append(loop)
             loop.start(seconds, now=False).addErrback(lambda failure: log.failure("a timer of ours", failure=failure))
         self._reactor.callLater(0.2, self._adopt)
+        self._reactor.callLater(0.2, self._upkeep.look)
 
     def _look(self) -> None:
         self._room = disk_room(self._queue)

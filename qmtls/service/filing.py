@@ -82,12 +82,12 @@ class Registrar:
         now = self.now()
         reporter = Reporter(self.committer, self.ids, self.own_spool, self.offer, self.say, self.is_mailbox)
         ending = _Ending(attempt, self.settings(), now, reporter)
-        # Those who are held alone are due as soon as their rule goes.
-        held = bool(ending.waiting) and all(o.fate is Fate.HELD for o in ending.waiting.values())
-        due = now if held else next_due(attempt.arrived, now, random())
+        due = next_due(attempt.arrived, now, random())
         while True:
             try:
                 await ending.tell()
+                if all(o.fate is Fate.HELD for o in ending.waiting.values()):
+                    due = now  # which they are as soon as their rule goes
                 while ending.entries:
                     await self.committer.record(attempt.spool, Filing(attempt.id, ending.entries[0], due))
                     del ending.entries[0]

@@ -59,7 +59,7 @@ class Office:
         self.policies = Policies()
         dialer = dialer_of(self.reactor, self.names, frozenset, self.log.append, self.policies)
         signer = Signer(lambda: self.snapshot.settings.dkim, off_reactor, self.log.append, self.now)
-        shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append, signer)
+        shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append, signer, now=self.now)
         self.relayer = relayer = Relayer(self.reactor, self.now, self.desk, shop, self.log.append)  # type: ignore[arg-type]
         relayer.registrar = Registrar(
             self.reactor,

@@ -17,7 +17,22 @@ from qmtls.cli.home import DEFAULT, Home, default_home
 from qmtls.cli.output import FINDINGS, CommandError
 from qmtls.cli.parser import Commands, Parser
 
-COMMANDS = ("init", "check", "cert", "send", "sendmail", "queue", "mailbox", "clients", "user", "dkim", "import", "probe")
+COMMANDS = (
+    "init",
+    "check",
+    "cert",
+    "send",
+    "sendmail",
+    "queue",
+    "mailbox",
+    "clients",
+    "user",
+    "dkim",
+    "tlsrpt",
+    "import",
+    "probe",
+    "policy",
+)
 MODULES = {"import": "imports"}  # of commands whose name is a word of Python's
 
 _ABOUT = "Administers a qmtls home: its certificates, its mailboxes, its queue. The service itself is `twistd qmtls`."

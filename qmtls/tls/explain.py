@@ -29,6 +29,7 @@ class Standing(Enum):
     ABSENT = "is not there"
     LATER = "comes later"  # it holds here too, but another comes before it
     ENDED = "has ended"
+    UNASKED = "is not asked"  # the winning rule wants no evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,13 @@ def considered(
     host: str,
     route: str = "",
     evidence: Evidence = NO_EVIDENCE,
-    today: date | None = None,
+    now: datetime | None = None,
 ) -> Explanation:
-    """As `find_policy(rules, domain, host, route=route, today=today)` and then `decided`, with all on the way there."""
+    """As `find_policy(rules, domain, host, route=route, today=today)` and then `decided`, with all on the way there.
+
+    Without `now` every line holds, and nothing has an age.
+    """
+    today = now.date() if now is not None else None
     places = list(_places(rules, canonical(domain), canonical(host), canonical(route)))
     winner = _winner(places, 0, today)
     rule = places[winner].policy
@@ -81,7 +86,8 @@ def considered(
     policy = decided(rule, evidence, host)
     found = [_judged(place, n, winner, places, today) for n, place in enumerate(places)]
     # The default is the last one; DNS and MTA-STS come before it.
-    found[-1:-1] = [_by_dane(rule, policy, evidence), _by_sts(rule, policy, evidence)]
+    seconds = now.timestamp() if now is not None else None
+    found[-1:-1] = [_by_dane(rule, evidence, seconds), _by_sts(rule, policy, evidence, seconds)]
     if any(one.standing is Standing.WINS for one in found[-3:-1]):
         first = next(one for one in found[-3:-1] if one.standing is Standing.WINS)
         found = [_overtaken(one, first) if one.standing is Standing.WINS and one is not first else one for one in found]
@@ -100,7 +106,7 @@ def _places(rules: PolicyRules, domain: str, host: str, route: str) -> Iterator[
     flag = rules.no_tls.get(host)
     plain = Policy(Level.NONE, flag, why=f"flag file {flag}") if flag is not None else None
     yield _Place("notlshosts", host, plain, "no such file" if host else "the host is not known")
-    yield _Place("exhaustivelist", host, *_exhaustive(rules, host))
+    yield _Place("tlshosts/exhaustivelist", "", *_exhaustive(rules, host))
     default = with_names(rules.default, rules.default_match, host, host if route else domain)
     yield _Place("tlsdefault", "", default, "")
 
@@ -175,29 +181,31 @@ def _line_words(place: _Place, policy: Policy) -> str:
 # ------------------------------------------------------------ DNS and MTA-STS
 
 
-def _by_dane(rule: Policy, policy: Policy, evidence: Evidence) -> Considered:
+def _by_dane(rule: Policy, evidence: Evidence, now: float | None) -> Considered:
     if rule.broken or rule.skip or not rule.asks_dane:
-        return Considered("DANE", "", None, Standing.LATER, f"not asked: {rule.origin} decides by itself")
+        return Considered("DANE", "", None, Standing.UNASKED, f"{rule.origin} decides by itself")
     if evidence.dane is None:
         return Considered("DANE", "", None, Standing.ASKED, "was not looked up")
     dane = evidence.dane
     owner = dane.tlsas.owner if dane.tlsas is not None else ""
     decides = bool(dane.trouble) or (dane.tlsas is not None and dane.tlsas.demand is not Demand.NOTHING)
     standing = Standing.WINS if decides and _overtakes(rule) else Standing.ASKED
-    return Considered("DANE", owner, None, standing, dane_words(dane))
+    return Considered("DANE", owner, None, standing, dane_words(dane, now))
 
 
-def _by_sts(rule: Policy, policy: Policy, evidence: Evidence) -> Considered:
+def _by_sts(rule: Policy, policy: Policy, evidence: Evidence, now: float | None) -> Considered:
     if rule.broken or rule.skip or not rule.asks_sts:
-        return Considered("MTA-STS", "", None, Standing.LATER, f"not asked: {rule.origin} decides by itself")
+        return Considered("MTA-STS", "", None, Standing.UNASKED, f"{rule.origin} decides by itself")
     if evidence.sts is None:
-        decided_already = evidence.dane is not None
-        why = "not asked: DANE has decided" if decided_already else "was not looked up"
-        return Considered("MTA-STS", "", None, Standing.LATER if decided_already else Standing.ASKED, why)
+        if evidence.dane is not None:
+            return Considered("MTA-STS", "", None, Standing.UNASKED, "DANE has decided")
+        return Considered("MTA-STS", "", None, Standing.ASKED, "was not looked up")
     known = evidence.sts.policy
     enforced = known is not None and known.policy.mode is StsMode.ENFORCE
     standing = Standing.WINS if enforced and _overtakes(rule) and policy.level is Level.STS else Standing.ASKED
-    return Considered("MTA-STS", known.domain if known is not None else "", None, standing, sts_words(evidence.sts))
+    return Considered(
+        "MTA-STS", known.domain if known is not None else "", None, standing, sts_words(evidence.sts, now)
+    )
 
 
 def _overtakes(rule: Policy) -> bool:

@@ -39,9 +39,13 @@ def test_the_commands() -> None:
             "clients revoke",
             "dkim make",
             "dkim show",
+            "import postfix",
+            "import qmail",
+            "import sqmail",
             "init",
         ),
         *("mailbox add", "mailbox list", "mailbox remove"),
+        *("policy explain", "probe"),
         *("queue list", "queue remove", "queue retry", "queue show", "send", "sendmail"),
         *("user add", "user list", "user remove"),
     ]

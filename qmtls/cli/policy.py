@@ -1,0 +1,292 @@
+"""`qmtls policy explain`: which TLS a destination gets, by which rule, and what a message waits for."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from qmtls.cli.bins import Entry, Queue
+from qmtls.cli.home import Home
+from qmtls.cli.output import DONE, FINDINGS, USAGE, CommandError, Row, clean, emit, local_time
+from qmtls.cli.owner import as_owner_of
+from qmtls.cli.parser import Commands, add_json
+from qmtls.cli.probe import compiled
+from qmtls.cli.reasons import again, changes
+from qmtls.control.lists import BadValueError
+from qmtls.control.settings import Settings
+from qmtls.control.values import host as host_name
+from qmtls.control.values import host_and_port
+from qmtls.delivery.plan import NextHop, jobs, literal_address, next_hop
+from qmtls.net.contexts import ContextError
+from qmtls.net.snapshot import make_snapshot
+from qmtls.net.stsfiles import StsFiles, canonical_domain
+from qmtls.service.explaining import HostView, View, look, look_offline
+from qmtls.service.oneshot import STS, Bench, GaveUp, ask
+from qmtls.tls.evidence import StsEvidence
+from qmtls.tls.explain import Considered, Standing, policy_words
+from qmtls.tls.names import is_ip
+
+SECONDS = 60
+MAX_MAIL = 3  # messages that wait for a domain, whose reasons are shown
+
+
+def add(commands: Commands) -> None:
+    explain = Commands(commands.add("policy", "which TLS a destination gets, and why")).add(
+        "explain",
+        "every rule considered, in order, and what mail waits for",
+        run=run,
+        about="Says for a recipient, a domain, a host or a queued message which rules were looked at, with file and\n"
+        "line, which one wins and why the others do not, what DNS (DANE) and MTA-STS say and how old that is, and\n"
+        "what a message's attempts said. No host is connected to; `qmtls probe` does that. Exit status 1 if mail\n"
+        "waits, or would.",
+        examples="  qmtls policy explain joe@example.org\n"
+        "  qmtls policy explain example.org --host mx.example.org --offline\n"
+        "  qmtls policy explain '[relay.example.net]:587'\n  qmtls policy explain QUEUE-ID",
+    )
+    explain.add_argument("what", metavar="ADDRESS|DOMAIN|HOST|ID", help="HOST:PORT or [HOST]:PORT is a relay")
+    explain.add_argument("--host", metavar="HOST", help="as if this were the MX host (with --offline)")
+    explain.add_argument("--offline", action="store_true", help="ask neither DNS nor policy hosts")
+    explain.add_argument("--control", metavar="DIR", type=Path, help="another directory (default: HOME/control)")
+    add_json(explain)
+
+
+def run(args: argparse.Namespace) -> int:
+    home: Home = args.home
+    settings = compiled(home, args.control)
+    entry = _message(home, args.what)
+    if entry is not None:
+        return _explain_message(args, settings, entry)
+    hop = _next_hop(args, settings)
+    rows = list(_hop_rows(hop, _view(args, settings, hop), settings))
+    rows += _waiting_rows(home, hop.domain)
+    emit(rows, args.json, _text)
+    return FINDINGS if _waits(rows) else DONE
+
+
+def _next_hop(args: argparse.Namespace, settings: Settings) -> NextHop:
+    text = str(args.what).rpartition("@")[2] if "@" in args.what else str(args.what)
+    if "@" in args.what and literal_address(text):
+        return next_hop(text.lower(), settings.routing)
+    try:
+        name, port = host_and_port(text, 0)
+    except BadValueError as bad:
+        args.parser.error(f"{bad.what}; name ADDRESS, DOMAIN, [HOST]:PORT or the id of a message in the queue")
+    if port or is_ip(name):
+        return NextHop(name, name, port or 25)
+    return next_hop(name, settings.routing)
+
+
+def _view(args: argparse.Namespace, settings: Settings, hop: NextHop) -> View:
+    home: Home = args.home
+    if hop.domain in settings.access.locals and not hop.relay:
+        return View(trouble=f"{hop.domain} is in control/locals: its mail stays here", status="2.0.0")
+    try:
+        if args.offline:
+            return look_offline(make_snapshot(settings), hop, _host(args), _cached(home, hop.domain))
+
+        async def question(bench: Bench) -> View:
+            return await look(bench, hop)
+
+        with as_owner_of(home.state):
+            return ask(settings, home.state, question, SECONDS)
+    except (GaveUp, ContextError) as problem:
+        raise CommandError(str(problem)) from None
+
+
+def _host(args: argparse.Namespace) -> str:
+    try:
+        return host_name(args.host) if args.host else ""
+    except BadValueError as bad:
+        raise CommandError(f"--host: {bad}", USAGE) from None
+
+
+def _cached(home: Home, domain: str) -> StsEvidence:
+    """What the service has kept of the domain's MTA-STS policy."""
+    name = canonical_domain(domain)
+    with as_owner_of(home.state):
+        found = StsFiles(home.state / STS).read(name) if name else None
+    if found is None:
+        return StsEvidence(note="no policy of the domain is cached")
+    if not found.is_fresh(time.time()):
+        return StsEvidence(note=f"the cached policy with id {found.id} has expired")
+    return StsEvidence(found)
+
+
+# ------------------------------------------------------------ a message of the queue
+
+
+def _message(home: Home, text: str) -> Entry | None:
+    if "@" in text or not home.queue.is_dir():
+        return None
+    with Queue(home.queue, lambda trouble: None) as queue:
+        return next(queue.find([text]), None)
+
+
+def _explain_message(args: argparse.Namespace, settings: Settings, entry: Entry) -> int:
+    rows: list[Row] = [_message_row(entry)]
+    rows += _attempt_rows(entry)
+    for job in jobs(entry.envelope, entry.to, settings.routing):
+        if job.next_hop.local:
+            rows.append(
+                {"kind": "route", "domain": job.next_hop.domain, "text": "to a mailbox here; no TLS is asked for"}
+            )
+        else:
+            rows += _hop_rows(job.next_hop, _view(args, settings, job.next_hop), settings)
+    rows += [{"kind": "change", "text": text} for text in changes(entry)]
+    rows += [{"kind": "then", "text": text} for text in (again(entry),) if text]
+    emit(rows, args.json, _text)
+    return FINDINGS
+
+
+def _message_row(entry: Entry) -> Row:
+    envelope = entry.envelope
+    words = []
+    if envelope.requiretls:
+        words.append("REQUIRETLS")
+    if envelope.tls_optional:
+        words.append("TLS-Required: no")
+    return {
+        "kind": "message",
+        "id": entry.id,
+        "from": entry.sender,
+        "to": entry.addresses,
+        "says": words,
+        "held": entry.waiting.held,
+        "next": entry.next,
+        "attempts": entry.attempts,
+    }
+
+
+def _attempt_rows(entry: Entry) -> Iterator[Row]:
+    """The last attempt: a sentence for each recipient who still waits."""
+    names = [str(recipient.address) for recipient in entry.envelope.recipients]
+    waiting = set(entry.to)
+    for attempt in reversed(entry.history):
+        if attempt.event == "attempt":
+            for index, sentence in attempt.reasons:
+                if index in waiting:
+                    yield {"kind": "attempt", "time": attempt.time, "to": names[index], "text": sentence}
+            return
+
+
+def _waiting_rows(home: Home, domain: str) -> Iterator[Row]:
+    """What mail that waits for the domain was told last."""
+    if not home.queue.is_dir():
+        return
+    shown = 0
+    with Queue(home.queue, lambda trouble: None) as queue:
+        for entry in queue.entries():
+            if shown < MAX_MAIL and any(entry.envelope.recipients[n].address.host == domain for n in entry.to):
+                rows = [row for row in _attempt_rows(entry) if str(row["to"]).lower().endswith(f"@{domain}")]
+                yield from ({**row, "id": entry.id} for row in rows[:1])
+                shown += bool(rows)
+
+
+# ------------------------------------------------------------ a next hop
+
+
+def _hop_rows(hop: NextHop, view: View, settings: Settings) -> Iterator[Row]:
+    yield {"kind": "route", "domain": hop.domain, "relay": hop.relay or None, "text": _route_words(hop, settings)}
+    if view.trouble:
+        waits = view.status.startswith("4")
+        yield {"kind": "trouble", "domain": hop.domain, "waits": waits, "status": view.status, "text": view.trouble}
+    for host in view.hosts:
+        yield {"kind": "host", "domain": hop.domain, "host": host.host, "addresses": host.addresses}
+        for rule in host.explanation.rules:
+            yield _rule_row(hop, host, rule)
+        yield _demand_row(hop, host)
+
+
+def _route_words(hop: NextHop, settings: Settings) -> str:
+    if not hop.relay:
+        return "to its MX hosts; no line of control/smtproutes sends it elsewhere"
+    route = settings.routing.route_for(hop.domain)
+    by = f", by {route.origin}" if route is not None and route.relay == hop.relay else ""
+    return f"to the relay {hop.relay} port {hop.port}{by}"
+
+
+def _rule_row(hop: NextHop, host: HostView, rule: Considered) -> Row:
+    return {
+        "kind": "rule",
+        "domain": hop.domain,
+        "host": host.host,
+        "what": rule.what,
+        "key": rule.key,
+        "file": rule.origin.file if rule.origin is not None else None,
+        "line": rule.origin.line if rule.origin is not None else None,
+        "standing": rule.standing.value,
+        "text": rule.why,
+    }
+
+
+def _demand_row(hop: NextHop, host: HostView) -> Row:
+    demand = host.demand
+    return {
+        "kind": "demand",
+        "domain": hop.domain,
+        "host": host.host,
+        "level": demand.level.value,
+        "rule": demand.why or str(demand.origin),
+        "waits": bool(demand.broken or demand.skip),
+        "text": policy_words(demand, settled=bool(host.addresses)),
+    }
+
+
+def _waits(rows: Sequence[Row]) -> bool:
+    demands = [row for row in rows if row["kind"] == "demand"]
+    return any(row.get("waits") for row in rows if row["kind"] == "trouble") or (
+        bool(demands) and all(row["waits"] for row in demands)
+    )
+
+
+# ------------------------------------------------------------ as text
+
+
+def _text(row: Row) -> str:
+    return clean(_TEXTS[str(row["kind"])](row))
+
+
+def _message_text(row: Row) -> str:
+    to, says, due = row["to"], row["says"], row["next"]
+    assert isinstance(to, list) and isinstance(says, list)
+    when = "held" if row["held"] else f"next {local_time(float(str(due)))}"
+    said = f"; it says {', '.join(says)}" if says else ""
+    return f"{row['id']}  from <{row['from']}> to {', '.join(f'<{one}>' for one in to)}  {when}{said}"
+
+
+def _attempt_text(row: Row) -> str:
+    who = f"{row['id']}, " if row.get("id") else ""
+    return f"  last attempt, {who}{local_time(float(str(row['time'])))}, <{row['to']}>: {row['text']}"
+
+
+def _host_text(row: Row) -> str:
+    addresses = row["addresses"]
+    assert isinstance(addresses, tuple)
+    host = row["host"] or "(its MX hosts are not known)"
+    shown = [address for address in addresses if address != host]
+    return f"  {host}" + (f" ({', '.join(shown)})" if shown else "")
+
+
+def _rule_text(row: Row) -> str:
+    place = row["what"]
+    if row["file"]:
+        place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
+    mark = "*" if row["standing"] == Standing.WINS.value else " "
+    key = f" {row['key']}" if row["key"] and row["file"] != place else ""
+    standing = "" if row["standing"] == Standing.ASKED.value else f"{row['standing']}: "
+    return f"   {mark} {row['what'] if not row['file'] else place}{key}: {standing}{row['text']}"
+
+
+_TEXTS: dict[str, Callable[[Row], str]] = {
+    "message": _message_text,
+    "attempt": _attempt_text,
+    "route": lambda row: f"{row['domain']}: {row['text']}",
+    "trouble": lambda row: f"  {'mail waits' if row['waits'] else 'no host is tried'}: {row['text']}",
+    "host": _host_text,
+    "rule": _rule_text,
+    "demand": lambda row: f"    => {'mail waits: ' if row['waits'] else ''}{row['text']} ({row['rule']})",
+    "change": lambda row: f"  has to change: {row['text']}",
+    "then": lambda row: f"  then: {row['text']}",
+}

@@ -1,0 +1,44 @@
+"""What would have to change before a message goes: read from what its last attempt said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from qmtls.cli.bins import Entry
+from qmtls.cli.output import local_time
+
+# How the sentences of qmtls.tls end: the mend, and what mail does meanwhile.
+_UNTIL_THEN = "; mail waits until then"
+_MEND = re.compile(r"; ((?:its administrator|if that key|if it is genuine) .*)\Z")
+_BROKEN_PIN = re.compile(r"pin file (\S+) cannot be used: .*; mail for \S+ waits until it is mended")
+_NO_DNS = "mail waits until DNS answers"
+
+
+def changes(entry: Entry) -> list[str]:
+    """One line for each thing; always at least one."""
+    if entry.waiting.held:
+        return [f"it is held: `qmtls queue release {entry.id}` lets it go"]
+    if not entry.attempts:
+        return ["nothing: it has not been tried yet"]
+    return list(dict.fromkeys(mends_in(entry.reason))) or ["nothing here, as far as the last attempt tells"]
+
+
+def again(entry: Entry) -> str:
+    """When it is tried next; "" while it is held."""
+    if entry.next is None:
+        return ""
+    return f"it is tried again at {local_time(entry.next)}, or now with `qmtls queue retry {entry.id}`"
+
+
+def mends_in(reason: str) -> Iterator[str]:
+    """The mends in the sentences of all hosts that were tried."""
+    for sentence in reason.split(_UNTIL_THEN)[:-1]:
+        found = _MEND.search(sentence)
+        if found:
+            yield found[1]
+    broken = _BROKEN_PIN.search(reason)
+    if broken:
+        yield f"{broken[1]}: mend or remove it"
+    if _NO_DNS in reason:
+        yield "DNS must answer"

@@ -1,0 +1,95 @@
+"""`qmtls policy explain` without the network; what DNS and hosts say is in tests/system/test_explain.py."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from qmtls.cli.reasons import mends_in
+from qmtls.net.stsfiles import StsFiles
+from qmtls.tls.sts import CachedPolicy, StsMode, StsPolicy
+from tests.cli.conftest import Cli
+
+
+def test_every_rule_in_its_order_with_file_and_line(cli: Cli, home: Path) -> None:
+    (home / "control/tlspolicy").write_text("# ours\n.there.test encrypt reason=contract\n")
+    (home / "control/tlsdefault").write_text("may\n")
+    result = cli("policy", "explain", "joe@a.there.test", "--host", "mx.there.test", "--offline", "--json")
+    assert result.status == 0
+    rules = [row for row in result.rows if row["kind"] == "rule"]
+    assert [(row["what"], row["key"], row["standing"]) for row in rules] == [
+        ("pin file of the domain", "a.there.test", "is not there"),
+        ("pin file of the host", "mx.there.test", "is not there"),
+        ("tlspolicy", "a.there.test", "is not there"),
+        ("tlspolicy", ".there.test", "wins"),
+        ("tlspolicy", ".test", "is not there"),
+        ("notlshosts", "mx.there.test", "is not there"),
+        ("tlshosts/exhaustivelist", "", "is not there"),
+        ("DANE", "", "is not asked"),
+        ("MTA-STS", "", "is not asked"),
+        ("tlsdefault", "", "comes later"),
+    ]
+    assert (rules[3]["file"], rules[3]["line"]) == ("control/tlspolicy", 2)
+    assert rules[3]["text"] == "TLS, whatever certificate; reason: contract"
+    (demand,) = [row for row in result.rows if row["kind"] == "demand"]
+    assert (demand["level"], demand["waits"]) == ("encrypt", False)
+
+
+def test_a_pin_that_cannot_be_used_is_a_finding(cli: Cli, home: Path) -> None:
+    (home / "control/there.test.pem").write_text("")
+    result = cli("policy", "explain", "there.test", "--offline")
+    assert result.status == 1
+    assert "=> mail waits: pin file control/there.test.pem cannot be used" in result.out
+
+
+def test_a_relay_has_its_own_line(cli: Cli, home: Path) -> None:
+    (home / "control/smtproutes").write_text("there.test:gw.test:587\n")
+    (home / "control/tlspolicy").write_text("[gw.test]:587 encrypt\n[gw.test] none\n")
+    for what in ("there.test", "[gw.test]:587", "gw.test:587"):
+        result = cli("policy", "explain", what, "--offline")
+        assert result.status == 0
+        assert "* control/tlspolicy:1 [gw.test]:587: wins: TLS, whatever certificate" in result.out
+    assert (
+        "there.test: to the relay gw.test port 587, by control/smtproutes:1"
+        in cli("policy", "explain", "there.test", "--offline").out
+    )
+
+
+def test_a_cached_policy_has_its_age(cli: Cli, home: Path) -> None:
+    now = time.time()
+    policy = StsPolicy(StsMode.ENFORCE, 86_400, ("mx.there.test",))
+    StsFiles(home / "state/sts").write(CachedPolicy("there.test", "7", policy, now - 7300, now - 130, now))
+    result = cli("policy", "explain", "there.test", "--host", "mx.there.test", "--offline")
+    assert result.status == 0
+    assert "* MTA-STS there.test: wins: policy of there.test, id 7, mode enforce, for mx.there.test" in result.out
+    assert "fetched 2 hours ago, its record seen 2 minutes ago" in result.out
+
+
+def test_mail_that_stays_here(cli: Cli, home: Path) -> None:
+    assert "its mail stays here" in cli("policy", "explain", "mx.test").out
+
+
+@pytest.mark.parametrize("what", ["", "a b", "joe@", "[x", "there.test:99999"])
+def test_wrong_usage(cli: Cli, home: Path, what: str) -> None:
+    assert cli("policy", "explain", what, "--offline").status == 2
+
+
+def test_a_message_that_was_not_tried(cli: Cli, home: Path) -> None:
+    id = cli("send", "--from", "ann@mx.test", "--to", "bob@there.test", stdin=b"hello\n").out.strip()
+    result = cli("policy", "explain", id, "--offline")
+    assert result.status == 1
+    assert f"{id}  from <ann@mx.test> to <bob@there.test>" in result.out
+    assert "has to change: nothing: it has not been tried yet" in result.out
+
+
+def test_mends_of_several_hosts() -> None:
+    reason = (
+        "a showed x, but y demands z; its administrator must mend that; mail waits until then; "
+        "b showed x; if that key is genuine, add it to control/a.pem; mail waits until then; c: connection refused"
+    )
+    assert list(mends_in(reason)) == [
+        "its administrator must mend that",
+        "if that key is genuine, add it to control/a.pem",
+    ]

@@ -1,0 +1,147 @@
+"""One transcript of `qmtls policy explain` for each way that mail can wait: tests/system/explain/NAME.
+
+A service tries mail to a domain for each of them; then the queued message is explained. Times, ports, addresses and
+keys are written as words. What the sentences say is what the hosts below do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+
+from qmtls.net.stsfiles import StsFiles
+from qmtls.tls.sts import CachedPolicy, StsMode, StsPolicy
+from tests.system.house import House
+from tests.system.mx import Do, FakeMx
+from tests.system.outbound.dns import NameServer
+from tests.system.outbound.handing import hand_in, open_to_all, wait_for_reasons
+from tests.system.outbound.test_demands import sha256
+from tests.system.outbound.test_hosts import fresh_address, pytestmark  # noqa: F401 - port 25 for this module too
+from tests.system.pki import Authority
+
+TRANSCRIPTS = Path(__file__).parent / "explain"
+REPLACED = (
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}"), "TIME"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"), "TIME"),
+    (re.compile(r"just now|\d+ (?:second|minute)s ago"), "AGE"),
+    (re.compile(r"spki:[A-Za-z0-9+/]{43}="), "spki:KEY"),
+    (re.compile(r"[0-9a-f]{16}\.\.\."), "DIGITS..."),
+    (re.compile(r"127\.\d+\.\d+\.\d+"), "ADDRESS"),
+    (re.compile(r"(ADDRESS\]?:| port )\d+"), r"\1PORT"),
+)
+
+
+class SignedServer(NameServer):
+    """Says of each answer below `signed.test` that it has checked its signatures, as a resolver on this host may."""
+
+    def _answer(self, query: dns.message.Message) -> dns.message.Message:
+        answer = super()._answer(query)
+        name = query.question[0].name.to_text(omit_final_dot=True).lower()
+        if name.endswith(".signed.test"):
+            answer.flags |= dns.flags.AD
+        if name == "_25._tcp.mx-dane-bogus.signed.test":
+            answer.set_rcode(dns.rcode.SERVFAIL)  # what a validating resolver makes of a bad signature
+        return answer
+
+
+class World:
+    """Domains, each with one host that does one thing wrong."""
+
+    def __init__(self, stack: ExitStack, house: House, authority: Authority, directory: Path) -> None:
+        self._stack, self._house, self._authority, self._directory = stack, house, authority, directory
+        self.names = stack.enter_context(SignedServer())
+        self.lines: list[str] = []
+        self.ways: dict[str, str] = {}  # name of the transcript: domain
+        house.control("dnsserver", f"{self.names.address}\n")
+
+    def host(self, name: str, *, below: str = "test", tls: bool = True, line: str = "", **script: Do) -> str:
+        """mx-NAME.BELOW for the domain NAME.BELOW, with a certificate for its name by a CA that nobody knows."""
+        domain, host, address = f"{name}.{below}", f"mx-{name}.{below}", fresh_address()
+        context = None
+        if tls:
+            context = self._authority.server(host).server_context(self._directory / f"{name}.pem")
+        self._stack.enter_context(FakeMx(dict(script), tls=context, host=address, port=25))
+        self.names.mx(domain, host)
+        self.names.host(host, address)
+        if line:
+            self.lines.append(f"{domain} {line}")
+        self.ways[name] = domain
+        return domain
+
+    def policy(self, domain: str, *mx: str) -> None:
+        """An MTA-STS policy that is in the cache, as seen a moment ago."""
+        now = time.time()
+        cached = CachedPolicy(domain, "one", StsPolicy(StsMode.ENFORCE, 86_400, mx), now, now, now)
+        StsFiles(self._house.home / "state/sts").write(cached)
+
+
+def ways_to_wait(world: World, house: House, authority: Authority) -> None:
+    """Every row of docs/tls.md's table of levels, and what is no matter of TLS."""
+    stranger = authority.server("stranger.test")
+    world.host("no-starttls", tls=False, line="encrypt")
+    world.host("starttls-refused", line="encrypt", STARTTLS=Do(b"454 4.7.0 TLS not available\r\n"))
+    world.host("handshake-cut", line="encrypt", handshake=Do(then="reset"))
+    world.host("hung-up", line="encrypt", handshake=Do(then="close"))
+    world.host("injected", line="encrypt", STARTTLS=Do(b"220 go\r\n250 mail.injected.test\r\n"))
+    world.host("untrusted", line="verify")
+    world.host("wrong-name", line="secure match=other.test tafile=ca.crt")
+    world.host("pin-line", line=f'pin match=sha256:{sha256(stranger)} owner=ops reason="agreed by phone"')
+    house.control(f"{world.host('pin-file')}.pem", stranger.pem)
+    house.control(f"{world.host('pin-broken')}.pem", b"")
+    world.host("post-quantum", line="encrypt pq=require groups=X25519:X25519MLKEM768")
+    world.host("dane-absent", below="signed.test", line="dane-only")
+    world.host("dane-unsigned", line="dane-only")
+    world.host("dane-bogus", below="signed.test")
+    world.names.records["_25._tcp.mx-dane-other.signed.test", "TLSA"] = [f"3 1 1 {'00' * 32}"]
+    world.host("dane-other", below="signed.test")
+    world.policy(world.host("sts-other-host"), "elsewhere.test")
+    world.policy(world.host("sts-untrusted"), "mx-sts-untrusted.test")
+    world.host("sts-absent", line="sts")
+    world.host("greeting", connect=Do(b"554 5.3.2 not today\r\n"))
+    world.host("greylisted", RCPT=Do(b"450 4.2.0 come back later\r\n"))
+    no_listener = fresh_address()
+    world.names.mx("refused.test", "mx-refused.test")
+    world.names.host("mx-refused.test", no_listener)
+    world.names.mx("no-address.test", "mx-no-address.test")
+    world.ways |= {"refused": "refused.test", "no-address": "no-address.test"}
+
+
+@pytest.fixture
+def transcripts(house: House, authority: Authority, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """By the name of the way."""
+    with ExitStack() as stack:
+        world = World(stack, house, authority, tmp_path)
+        house.control("ca.crt", authority.pem)
+        ways_to_wait(world, house, authority)
+        house.control("tlspolicy", "".join(f"{line}\n" for line in world.lines))
+        open_to_all(house).start()
+        for domain in world.ways.values():
+            hand_in(house, f"bob@{domain}")
+        rows = wait_for_reasons(house, len(world.ways))
+        yield {name: transcript(house, rows[f"bob@{domain}"]["id"]) for name, domain in world.ways.items()}
+
+
+def transcript(house: House, id: str) -> str:
+    text = house.qmtls("policy", "explain", id, status=1).stdout.replace(id, "ID")
+    for pattern, word in REPLACED:
+        text = pattern.sub(word, text)
+    return text
+
+
+def test_each_way_that_mail_can_wait(transcripts: dict[str, str]) -> None:
+    if os.environ.get("WRITE_TRANSCRIPTS"):
+        for name, text in transcripts.items():
+            (TRANSCRIPTS / name).write_text(text)
+    expected = {path.name: path.read_text() for path in TRANSCRIPTS.iterdir()}
+    assert transcripts.keys() == expected.keys()
+    for name, text in transcripts.items():
+        assert text == expected[name], name

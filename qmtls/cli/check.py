@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from qmtls.cli.home import Home, why
 from qmtls.cli.output import DONE, FINDINGS, Row, clean, emit
@@ -23,8 +24,12 @@ from qmtls.control.settings import ControlError, Settings
 from qmtls.net.contexts import ContextError
 from qmtls.net.mailboxes import Mailboxes
 from qmtls.net.snapshot import make_snapshot
+from qmtls.service.crosscheck import cross_check
 from qmtls.service.listening import CannotServe, read_endpoint, wanted
+from qmtls.service.oneshot import Bench, GaveUp, ask
 from qmtls.tls.policy import Origin
+
+DNS_SECONDS = 120.0  # for all questions together
 
 
 def add(commands: Commands) -> None:
@@ -34,9 +39,10 @@ def add(commands: Commands) -> None:
         run=run,
         about="Compiles the control directory. Prints every problem with file, line and mend, what each pin file\n"
         "is, and which certificates end soon. Exit status 1 if there is an error; warnings and notes are only told.",
-        examples="  qmtls check\n  qmtls check --control /var/qmail/control --json",
+        examples="  qmtls check\n  qmtls check --dns\n  qmtls check --control /var/qmail/control --json",
     )
     parser.add_argument("--control", metavar="DIR", type=Path, help="another directory (default: HOME/control)")
+    parser.add_argument("--dns", action="store_true", help="compare pin files with MX, TLSA and MTA-STS records too")
     add_json(parser)
 
 
@@ -56,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         beyond = [*_contexts(compiled), *_listeners(compiled)]
         refused = bool(beyond)
         findings = beyond + findings
+        if args.dns and not refused:
+            findings = ordered([*findings, *_dns(home, compiled)])
         if not args.control:
             findings = ordered([*findings, *_recipients(home, compiled)])
     emit(map(_row, findings), args.json, _text)
@@ -76,6 +84,20 @@ def _recipients(home: Home, settings: Settings) -> Iterator[Finding]:
         yield Finding(FindingLevel.ERROR, Origin(str(home.mail)), f"cannot be listed ({why(problem)}); its mail waits")
         return
     yield from describe_recipients(settings, users)
+
+
+def _dns(home: Home, settings: Settings) -> Iterable[Finding]:
+    """What only the network can say."""
+
+    def question(bench: Bench) -> Coroutine[Any, Any, list[Finding]]:
+        assert bench.witness.policies is not None
+        return cross_check(settings, bench.resolver, bench.witness.policies)
+
+    try:
+        with as_owner_of(home.state):
+            return ask(settings, home.state, question, DNS_SECONDS)
+    except GaveUp as problem:
+        return [Finding(FindingLevel.NOTE, Origin("DNS"), f"pin files were not compared with it: {problem}")]
 
 
 def _contexts(settings: Settings) -> Iterator[Finding]:

@@ -92,7 +92,7 @@ def _bench(reactor: Any, settings: Settings, kept: Path) -> Bench:
         timeout_connect=min(settings.timeout_connect, CONNECT_SECONDS),
         timeout_remote=min(settings.timeout_remote, REPLY_SECONDS),
     )
-    resolver = Resolver(reactor, settings.dns_servers)
+    resolver = Resolver(reactor, settings.dns_servers, settings.dns_trusted)
     fetch = PolicyFetcher(reactor, resolver).fetch
     policies = StsCache(StsFiles(kept), resolver, fetch, run_in_place, time.time)
     finder = Finder(resolver, own_addresses(lambda: interfaces(settings)))

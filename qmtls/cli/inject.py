@@ -10,7 +10,7 @@ import os
 import pwd
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 from qmtls.cli.compose import Defaults, Draft, complete
@@ -70,6 +70,20 @@ def inject(home: Home, draft: Draft, posting: Posting) -> str:
     with as_owner_of(home.queue):
         _store(MaildirSpool(home.queue / INJECT), id, envelope, received, draft)
     return id
+
+
+def inject_made(home: Home, id: str, envelope: Envelope, content: bytes) -> None:
+    """Commits a message that is complete, and of our own making. BadControl: nothing was queued."""
+    to = _recipients(home, home.me(), [recipient.address for recipient in envelope.recipients])
+    envelope = replace(envelope, recipients=tuple(map(Recipient, to)))
+    with as_owner_of(home.queue):
+        spool = MaildirSpool(home.queue / INJECT)
+        incoming = spool.begin(id, envelope)
+        incoming.write(content)
+        problem = spool.commit([incoming])[0]
+        if problem is not None:
+            incoming.abort()
+            raise problem
 
 
 def _recipients(home: Home, me: str, addresses: Sequence[Address]) -> Sequence[Address]:

@@ -181,8 +181,8 @@ def file_name(occasion: Occasion) -> str:
 # ------------------------------------------------------------ the mail
 
 
-def report_mail(by: Reporting, occasion: Occasion, to: Address, gzipped: bytes) -> tuple[Envelope, bytes]:
-    """Envelope and content (RFC 8460 section 5.3), to be signed on its way.
+def report_mail(by: Reporting, occasion: Occasion, to: Address, gzipped: bytes, id: str) -> tuple[Envelope, bytes]:
+    """Envelope and content (RFC 8460 section 5.3), to be signed on its way. `id` is that of the message.
 
     Whatever TLS the recipient's hosts have goes: a report about broken TLS must arrive (section 3, RFC 8689 section 5).
     Sessions for such mail are not counted, so there is no report of reports.
@@ -195,7 +195,7 @@ def report_mail(by: Reporting, occasion: Occasion, to: Address, gzipped: bytes) 
             f"To: <{to}>\r\n",
             f"Subject: Report Domain: {occasion.domain}\r\n Submitter: {occasion.me}\r\n",
             f" Report-ID: <{occasion.report_id}>\r\n",
-            f"Message-ID: <{occasion.report_id}>\r\n",
+            f"Message-ID: <{id}@{occasion.me}>\r\n",
             f"TLS-Report-Domain: {occasion.domain}\r\n",
             f"TLS-Report-Submitter: {occasion.me}\r\n",
             "TLS-Required: No\r\n",

@@ -197,6 +197,15 @@ class _Tls(Protocol):
     def stopProducing(self) -> None:
         self.abortConnection()
 
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Of the body of a request."""
+        if not self._over:
+            self.transport.registerProducer(producer, streaming)  # type: ignore[union-attr]
+
+    def unregisterProducer(self) -> None:
+        if not self._over:
+            self.transport.unregisterProducer()  # type: ignore[union-attr]
+
     def getPeer(self) -> IAddress:
         return self.transport.getPeer()  # type: ignore[union-attr]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from random import random
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -26,6 +28,7 @@ from qmtls.net.doorkeeper import Doorkeeper
 from qmtls.net.doors import Door
 from qmtls.net.house import Connection, House
 from qmtls.net.https import PolicyFetcher
+from qmtls.net.httpspost import HttpsPoster
 from qmtls.net.ids import Ids
 from qmtls.net.ledger import Ledger
 from qmtls.net.mailboxes import Mailboxes
@@ -44,9 +47,11 @@ from qmtls.service.lane import Workshop
 from qmtls.service.listening import own_addresses
 from qmtls.service.live import LiveSettings
 from qmtls.service.local import LocalDelivery
+from qmtls.service.outbox import Outbox
 from qmtls.service.places import Places
 from qmtls.service.relayer import Relayer
 from qmtls.service.signing import Signer
+from qmtls.service.tlsreports import Outlets, Sender, TlsReports
 from qmtls.service.upkeep import HOUR, Upkeep
 from qmtls.spool.api import Spool
 from qmtls.spool.maildir import MaildirSpool
@@ -56,6 +61,7 @@ UMASK = 0o077  # twistd sets it only as a daemon
 LOOK_SECONDS = 1.0  # control directory, pokes, room on the disk
 ADOPT_SECONDS = 5.0  # bins without an owner
 RESCAN_SECONDS = 60.0  # everything, for what no poke announced
+REPORT_SECONDS = 600.0  # TLS reports that are due
 DRAIN_SECONDS = 30.0  # for what is in flight at TERM
 
 log = Logger()
@@ -133,6 +139,7 @@ class Worker:
         )
         self.live.changed = self._reloaded
         self._house = self._make_house(Buckets(places.state, say))
+        self._reports = self._make_reports(places.state / LEDGER)
 
     def _reloaded(self) -> None:
         settings = self.live.settings()
@@ -160,6 +167,13 @@ class Worker:
         dialer = Dialer(reactor, finder, witness, off_reactor, say, self._ledger.session)
         signer = Signer(lambda: self.live.settings().dkim, off_reactor, say, now)
         return Workshop(reactor, dialer, self.live.current, off_reactor, say, signer, now=now)
+
+    def _make_reports(self, ledger: Path) -> TlsReports:
+        settings = self.live.settings
+        outbox = Outbox(self.committer, self._spool, self.relayer.offer, settings, self._mailboxes.may_exist)
+        outlets = Outlets(self._resolver.txt, HttpsPoster(self._reactor, self._resolver).post, outbox.put)
+        sender = Sender(ledger, outlets, self._off_reactor, self._ids.next, self._say)
+        return TlsReports(sender, settings, self._now, random)
 
     def _make_house(self, buckets: Buckets) -> House:
         return House(
@@ -198,6 +212,7 @@ class Worker:
             (ADOPT_SECONDS, self._adopt),
             (RESCAN_SECONDS, self._rescan),
             (HOUR, self._upkeep.hourly),
+            (REPORT_SECONDS, self._reports.look),
         ):
             loop = LoopingCall(_guarded(work))
             loop.clock = self._reactor
@@ -236,6 +251,7 @@ class Worker:
             if loop.running:
                 loop.stop()
         self.relayer.stop()
+        self._reports.stop()
         for connection in list(self._connections):
             connection.shut_down()
         deadline = self._reactor.seconds() + DRAIN_SECONDS

@@ -47,6 +47,7 @@ def test_the_commands() -> None:
         *("mailbox add", "mailbox list", "mailbox remove"),
         *("policy explain", "probe"),
         *("queue list", "queue remove", "queue retry", "queue show", "send", "sendmail"),
+        *("tlsrpt send", "tlsrpt show"),
         *("user add", "user list", "user remove"),
     ]
 

@@ -81,7 +81,7 @@ SESSIONS = st.builds(
 def test_any_report_meets_the_schema_and_is_read(counts: list[SessionCount]) -> None:
     gzipped = compressed(report_json(BY, OCCASION, counts))
     check_report(json.loads(gzip.decompress(gzipped)))
-    found = read_report(report_mail(BY, OCCASION, TO, gzipped)[1])
+    found = read_report(report_mail(BY, OCCASION, TO, gzipped, "f00")[1])
     assert sum(p.good + p.failed for p in found.policies) == sum(count.sessions for count in counts)
 
 
@@ -96,7 +96,7 @@ def test_details_have_an_end() -> None:
 
 def test_the_mail() -> None:
     gzipped = compressed(report_json(BY, OCCASION, COUNTS))
-    envelope, content = report_mail(BY, OCCASION, TO, gzipped)
+    envelope, content = report_mail(BY, OCCASION, TO, gzipped, "f00")
     assert envelope.reverse_path == BY.sender
     assert envelope.tls_optional and not envelope.requiretls
     assert content.isascii() and b"\n" not in content.replace(b"\r\n", b"")

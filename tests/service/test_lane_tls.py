@@ -83,6 +83,18 @@ def test_a_message_that_gives_up_evidence_opens_no_way_for_others(office: Office
     assert "demands TLS" in dict(office.history(waits)[0].reasons)[0]
 
 
+def test_nor_does_it_wait_for_what_others_demand(tmp_path: Path) -> None:
+    office = Office(tmp_path, {"concurrencyremote": "1\n"})
+    host = office.host("mx1.a.example")
+    signed(office, "mx1.a.example", ee(ONE))
+    for n in range(3):
+        office.post(f"strict{n}@a.example")
+        office.post(f"loose{n}@a.example", tls_optional=True)
+    office.run()
+    assert taken(host) == [f"loose{n}@a.example" for n in range(3)]
+    assert len(office.said("deferred")) == 3
+
+
 def test_at_a_relay_too(tmp_path: Path) -> None:
     office = Office(tmp_path, {"smtproutes": ":relay.example\n"})
     office.names.hosts["relay.example"] = "192.0.2.99"

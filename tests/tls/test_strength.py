@@ -3,9 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
 
 from qmtls.tls.demand import Level, Origin, Policy
-from qmtls.tls.pin import PinSet
+from qmtls.tls.pin import PinSet, pin_set
 from qmtls.tls.strength import at_least
 from tests.tls.pki import certificate
 
@@ -41,6 +42,18 @@ def test_dane_may_end_as_may() -> None:
     assert not at_least(policy(Level.DANE), policy(Level.ENCRYPT))
     assert not at_least(policy(Level.DANE), policy(Level.DANE_ONLY))
     assert at_least(policy(Level.DANE_ONLY), policy(Level.DANE))
+
+
+def anchored(*certificates: x509.Certificate, names: tuple[str, ...] = ("a.example",)) -> Policy:
+    return policy(Level.PIN, pins=pin_set(certificates), names=names)
+
+
+def test_pinned_authorities_are_compared_whole() -> None:
+    assert at_least(anchored(*CA), anchored(*CA))
+    assert at_least(anchored(*CA), anchored(*CA, names=("a.example", ".a.example")))
+    assert not at_least(anchored(*CA, *OTHER), anchored(*CA))
+    assert not at_least(anchored(*CA), anchored(*OTHER))
+    assert not at_least(anchored(*CA, names=("b.example",)), anchored(*CA))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = (
         for name in ("smtp.reply", "smtp.address", "smtp.envelope", "smtp.errors", "tls.facts", "tls.pin")
     ),
     frozenset({"qmtls.smtp", "qmtls.tls"}),
-    frozenset({"qmtls.smtp.server", "qmtls.smtp.client"}),
+    frozenset({"qmtls.smtp.server", "qmtls.smtp.client", "qmtls.smtp.client_lmtp"}),
     frozenset({"qmtls.access", "qmtls.limits", "qmtls.recipients", "qmtls.spool", "qmtls.ledger"}),
     frozenset({"qmtls.delivery"}),
     frozenset({"qmtls.control"}),

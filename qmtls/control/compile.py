@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from qmtls.access import AccessRules
+from qmtls.control.authroutes import read_logins
 from qmtls.control.clientcerts import read_client_credentials
 from qmtls.control.dkim import read_dkim_keys
 from qmtls.control.dnssettings import read_dns
@@ -58,9 +59,6 @@ NUMBERS = {
     "delaywarn": (14_400, 0, 366 * DAY),
 }
 
-# Files of later versions that this one does not read.
-UNUSED = ("authroutes",)
-
 T = TypeVar("T")
 
 
@@ -74,8 +72,8 @@ def compile_control(control: Path) -> Settings:
     access = read_access(files, me)
     recipients = read_recipients(files, access.locals, access.postmaster_host)
     count = _numbers(files)
+    routing = read_routing(files, recipients)
     dkim = read_dkim_keys(files)
-    _note_unused(files)
     client_credentials = read_client_credentials(files)
     dns = read_dns(files)
     return Settings(
@@ -86,7 +84,8 @@ def compile_control(control: Path) -> Settings:
         access=access,
         tls=_policy_rules(files, frozenset(client_credentials)),
         recipients=recipients,
-        routing=read_routing(files, recipients),
+        routing=routing,
+        logins=read_logins(files, routing),
         client_trust=_client_trust(files, access),
         server_credential=_pem(files, "servercert.pem", load_credential),
         named_credentials=_named_credentials(files),
@@ -215,11 +214,3 @@ def _listeners(files: ControlFiles) -> tuple[Listener, ...]:
             mend = "write: smtp tcp:25, with smtp, smtps, submission or admin as the first word"
             files.problem(line.origin, f"{quote(line.text)} is no role with an endpoint", mend)
     return tuple(found)
-
-
-def _note_unused(files: ControlFiles) -> None:
-    """Says plainly what is there and does nothing."""
-    unused = "is not used by this version"
-    for name in UNUSED:
-        if files.lines(name):
-            files.warn(files.origin(name), unused, "mail is handled as if the file were not there")

@@ -1,15 +1,22 @@
-"""`smtproutes`: domain:relay[:port], as in qmail. The last of two lines for one domain counts, as there; it is told."""
+"""`smtproutes`: domain:relay[:port], as in qmail, and relays that are spoken to in another way:
+
+    domain:smtps:HOST[:PORT]    TLS from the first octet; port 465
+    domain:lmtp:HOST:PORT       LMTP, with STARTTLS if it is offered; a port must be named, there is none for it
+    domain:lmtp:unix:PATH       LMTP on a socket of this host
+
+The last of two lines for one domain counts, as there; it is told.
+"""
 
 from __future__ import annotations
 
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.values import domain_or_parent, host_and_port
-from qmtls.delivery.routes import Route, Routing
+from qmtls.delivery.routes import Route, Routing, Scheme
 from qmtls.recipients import Recipients
 
 SMTP_PORT = 25
 SMTPS_PORT = 465  # the qmail patch speaks TLS first there
-_SCHEMES = ("lmtp:", "smtps:")
+MAX_SOCKET = 107  # octets of a socket's path in Linux
 
 
 def read_routing(files: ControlFiles, recipients: Recipients) -> Routing:
@@ -34,10 +41,26 @@ def _route(line: Line) -> tuple[str, Route]:
     domain = key.lower() if key.startswith("[") and key.endswith("]") else domain_or_parent(key) if key else ""
     if not relay:
         return domain, Route("", SMTP_PORT, line.origin)
-    if relay.lower().startswith(_SCHEMES):
-        scheme = relay.partition(":")[0]
-        raise BadValueError(f"{scheme}: relays are not supported by this version", "write relay or relay:port")
+    scheme, _, rest = relay.partition(":")
+    match scheme.lower():
+        case "lmtp":
+            return domain, _lmtp(rest, line)
+        case "smtps":
+            host, port = host_and_port(rest, SMTPS_PORT)
+            return domain, Route(host, port, line.origin, Scheme.SMTPS)
     host, port = host_and_port(relay, SMTP_PORT)
-    if port == SMTPS_PORT:
-        raise BadValueError("TLS from the first byte (port 465) is not supported by this version", "use port 25 or 587")
-    return domain, Route(host, port, line.origin)
+    # On this port TLS comes first, as the qmail patch has it; plain SMTP there would only hang.
+    return domain, Route(host, port, line.origin, Scheme.SMTPS if port == SMTPS_PORT else Scheme.SMTP)
+
+
+def _lmtp(relay: str, line: Line) -> Route:
+    kind, colon, path = relay.partition(":")
+    if kind.lower() == "unix" and colon:
+        if not path.startswith("/") or len(path.encode()) > MAX_SOCKET or "\0" in path:
+            mend = f"write lmtp:unix:/PATH, of at most {MAX_SOCKET} octets"
+            raise BadValueError(f"{quote(path)} cannot be the path of a socket", mend)
+        return Route(path, 0, line.origin, Scheme.LMTP)
+    host, port = host_and_port(relay, 0)
+    if not port:
+        raise BadValueError("LMTP has no port of its own", "write lmtp:HOST:PORT; Dovecot's is 24")
+    return Route(host, port, line.origin, Scheme.LMTP)

@@ -16,6 +16,7 @@ from qmtls.delivery.routes import Routing
 from qmtls.delivery.tlsreport import Reporting
 from qmtls.limits import LimitRules
 from qmtls.recipients import Recipients
+from qmtls.smtp.login import Logins
 from qmtls.tls.clients import ClientRule
 from qmtls.tls.policy import Origin, PolicyRules
 
@@ -112,6 +113,7 @@ class Settings:
     listeners: tuple[Listener, ...]  # () = the default
     limits: LimitRules = field(default_factory=LimitRules)
     users: Mapping[str, User] = field(default_factory=dict)  # by name; {} = no AUTH with a password
+    logins: Logins = field(default_factory=dict)  # at relays of `smtproutes`
     holds: Holds = field(default_factory=Holds)  # mail that stays in the queue
     tls_reports: Reporting | None = None  # None = no TLS reports are sent
     dkim: DkimKeys = field(default_factory=dict)  # {} = nothing is signed

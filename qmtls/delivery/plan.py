@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
-from qmtls.delivery.routes import Routing
+from qmtls.delivery.routes import Routing, Scheme
+from qmtls.delivery.verp import is_verp
 from qmtls.smtp.envelope import Envelope
 
 # RFC 5321 section 4.5.3.1.8: every server takes this many in one transaction.
@@ -19,7 +20,8 @@ class NextHop:
 
     `local` True = a mailbox of this host: domain is the local domain. `port` 25 for MX. `requiretls` True = the message
     says so (RFC 8689): the demand is higher than for other mail, and connections are not shared with it. `tls_optional`
-    True = the message says "TLS-Required: no": DANE and MTA-STS are not asked for.
+    True = the message says "TLS-Required: no": DANE and MTA-STS are not asked for. A relay that begins with "/" is a
+    socket of this host.
     """
 
     domain: str  # the recipients' domain, lower case: pins and policy lines are looked up by it
@@ -28,11 +30,20 @@ class NextHop:
     local: bool = False
     requiretls: bool = False
     tls_optional: bool = False
+    scheme: Scheme = Scheme.SMTP
+
+    @property
+    def is_socket(self) -> bool:
+        """Reached without any network."""
+        return self.relay.startswith("/")
 
     def __str__(self) -> str:
         if self.local:
             return f"local {self.domain}"
-        return f"[{self.relay}]:{self.port}" if self.relay else self.domain
+        if not self.relay:
+            return self.domain
+        where = f"unix:{self.relay}" if self.is_socket else f"[{self.relay}]:{self.port}"
+        return where if self.scheme is Scheme.SMTP else f"{self.scheme.value}:{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +57,10 @@ class Job:
 def jobs(envelope: Envelope, pending: Sequence[int], routing: Routing) -> tuple[Job, ...]:
     """One job per next hop for the recipients `pending` (indices), in the order in which the hops first appear.
 
-    A recipient is in exactly one job; no job has more than MAX_RECIPIENTS_PER_JOB of them.
+    A recipient is in exactly one job; no job has more than MAX_RECIPIENTS_PER_JOB of them, and only one if each
+    recipient has a reverse-path of its own.
     """
+    most = 1 if is_verp(envelope.reverse_path) else MAX_RECIPIENTS_PER_JOB
     by_domain: dict[tuple[str, bool], list[int]] = {}
     for index in pending:
         address = envelope.recipients[index].address
@@ -55,14 +68,13 @@ def jobs(envelope: Envelope, pending: Sequence[int], routing: Routing) -> tuple[
     made: list[Job] = []
     for (domain, local), indices in by_domain.items():
         hop = NextHop(domain, local=True) if local else next_hop(domain, routing)
-        if envelope.requiretls and not local:
+        if hop.is_socket or local:
+            pass  # delivered on this host: no TLS is asked for, none is spared
+        elif envelope.requiretls:
             hop = replace(hop, requiretls=True)  # which goes before TLS-Required: no (RFC 8689 section 4.1)
-        elif envelope.tls_optional and not local:
+        elif envelope.tls_optional:
             hop = replace(hop, tls_optional=True)
-        made.extend(
-            Job(hop, tuple(indices[start : start + MAX_RECIPIENTS_PER_JOB]))
-            for start in range(0, len(indices), MAX_RECIPIENTS_PER_JOB)
-        )
+        made.extend(Job(hop, tuple(indices[start : start + most])) for start in range(0, len(indices), most))
     return tuple(made)
 
 
@@ -73,7 +85,7 @@ def next_hop(domain: str, routing: Routing) -> NextHop:
     """
     route = routing.route_for(domain)
     if route is not None and route.relay:
-        return NextHop(domain, route.relay, route.port)
+        return NextHop(domain, route.relay, route.port, scheme=route.scheme)
     return NextHop(domain)
 
 

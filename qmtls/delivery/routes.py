@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from qmtls.recipients import VirtualDomains
 from qmtls.smtp.address import Address
 from qmtls.tls.policy import Origin
 
 
+class Scheme(Enum):
+    """How a relay is spoken to."""
+
+    __hash__ = object.__hash__  # a table look-up costs no call in Python
+
+    SMTP = "smtp"
+    SMTPS = "smtps"  # TLS from the first octet (RFC 8314)
+    LMTP = "lmtp"  # RFC 2033
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of `smtproutes`. `relay` "" = the MX hosts as usual; no brackets around an IP address."""
+    """One line of `smtproutes`. `relay` "" = the MX hosts as usual; no brackets around an IP address. One that begins
+    with "/" is the path of a socket of this host; it has no port (0)."""
 
     relay: str
     port: int
     origin: Origin
+    scheme: Scheme = Scheme.SMTP
 
 
 @dataclass(frozen=True, slots=True)

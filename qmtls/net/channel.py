@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
@@ -49,8 +50,8 @@ class Channel(Protocol):
     log = Logger()
     _transport: Any
 
-    def __init__(self, clock: Any, off_reactor: OffReactor, helo: str, patience: float, host: str) -> None:
-        self.session = ClientSession(helo)
+    def __init__(self, clock: Any, off_reactor: OffReactor, session: ClientSession, patience: float, host: str) -> None:
+        self.session = session
         self.host = host
         self.tls = ""  # summary of facts and verdict, for log and trace
         self.ended: Ended | None = None
@@ -75,7 +76,8 @@ class Channel(Protocol):
 
     def connectionMade(self) -> None:
         self._transport = cast(Any, self.transport)
-        self._transport.setTcpNoDelay(True)
+        if not isinstance(self._transport.getPeer(), UNIXAddress):
+            self._transport.setTcpNoDelay(True)
         self._transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:

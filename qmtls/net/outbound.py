@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -23,29 +23,29 @@ from twisted.python.failure import Failure
 
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
+from qmtls.delivery.routes import Scheme
 from qmtls.net.channel import Channel, HandshakeFailed, OffReactor
+from qmtls.net.relaylogin import check_demand, log_in
 from qmtls.net.resolver import is_ip
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Finder, Target, Unreachable
+from qmtls.net.targets import HostFailed as HostFailed
 from qmtls.net.tlssessions import Count, Showing, counts, session_of
 from qmtls.net.witness import Witness
+from qmtls.smtp.client import ClientSession
+from qmtls.smtp.client_lmtp import LmtpSession
 from qmtls.smtp.events import Ended, Greeted, TlsGo, TlsRefused
+from qmtls.smtp.login import Login, login_for
 from qmtls.tls.evidence import decided, raised, relaxed
 from qmtls.tls.facts import TlsFacts
 from qmtls.tls.fallback import NOT_OFFERED, NoTls, Then, Trouble, hung_up, left_after, then
-from qmtls.tls.policy import Level, Policy, find_policy
+from qmtls.tls.policy import Level, Origin, Policy, find_policy
 from qmtls.tls.verdict import Verdict, judge
 
+# What goes through a socket of this host travels no network.
+_ON_THIS_HOST = Policy(Level.NONE, Origin("control/smtproutes"), why="a socket of this host (control/smtproutes)")
+
 log = Logger()
-
-
-class HostFailed(Exception):
-    """This host cannot be used now; str() is the sentence, `status` the enhanced code."""
-
-    def __init__(self, sentence: str, status: str = "4.4.1", tls: bool = False) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.tls = tls  # a TLS demand was not met
 
 
 class _TlsBroke(Exception):
@@ -79,13 +79,19 @@ class Dialer:
         if rule.broken or rule.skip:
             _refuse(judge(rule, NOT_OFFERED, str(target)))
         demand = self._demand(rule, target, next_hop)
+        login = _login(next_hop, snapshot)
+        if login is not None:
+            check_demand(await demand.get(), login, _line_key(next_hop))
         try:
-            return await self._open_or_fall_back(target, demand, snapshot, next_hop)
+            channel = await self._open_or_fall_back(target, demand, snapshot, next_hop)
         finally:
             if self.count is not None and snapshot.settings.tls_reports is not None and counts(next_hop):
                 session = session_of(next_hop, target, rule, demand.showing, self._time())
                 if session is not None:
                     self.count(session)
+        if login is not None:
+            await _logged_in(channel, login)
+        return channel
 
     async def _open_or_fall_back(
         self, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop
@@ -128,10 +134,11 @@ class Dialer:
         channel = await self._connect(target, snapshot)
         demand.showing.sending_ip = channel.own_address
         try:
+            if target.scheme is Scheme.SMTPS:
+                await self._shake_hands(channel, target, demand, snapshot, next_hop)
+                return channel
             greeted = _greeted(await channel.next(), target)
-            policy = await demand.get()
-            if policy.broken or policy.skip:
-                _refuse(judge(policy, NOT_OFFERED, str(target)))
+            policy = await _usable(demand, target)
             if policy.level is Level.NONE:
                 channel.tls = "plain"
             elif "STARTTLS" in greeted.extensions:
@@ -146,20 +153,26 @@ class Dialer:
 
     async def _connect(self, target: Target, snapshot: Snapshot) -> Channel:
         settings = snapshot.settings
-        kind = TCP6ClientEndpoint if ":" in target.address else TCP4ClientEndpoint
+        session = _session(target.scheme, settings.helo_host)
+        channel = Channel(self.reactor, self.off_reactor, session, settings.timeout_remote, str(target))
         # The endpoint's limit is in whole seconds.
-        endpoint = kind(self.reactor, target.address, target.port, timeout=max(1, int(settings.timeout_connect)))
-        channel = Channel(self.reactor, self.off_reactor, settings.helo_host, settings.timeout_remote, str(target))
+        patience = max(1, int(settings.timeout_connect))
         try:
-            await endpoint.connect(_OneChannel(channel))
+            await self._endpoint(target, patience).connect(_OneChannel(channel))
         except (ConnectError, OSError) as problem:
             raise HostFailed(f"{target} cannot be connected to: {_words(problem)}") from problem
         return channel
 
+    def _endpoint(self, target: Target, patience: int) -> Any:
+        if target.is_socket:
+            return UNIXClientEndpoint(self.reactor, target.address, timeout=patience)
+        kind = TCP6ClientEndpoint if ":" in target.address else TCP4ClientEndpoint
+        return kind(self.reactor, target.address, target.port, timeout=patience)
+
     async def _secure(
         self, channel: Channel, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop
     ) -> None:
-        """STARTTLS, handshake, verdict, and the EHLO after it."""
+        """STARTTLS, and what follows."""
         policy = await demand.get()
         channel.session.start_tls()
         event = await channel.next()
@@ -170,6 +183,13 @@ class Dialer:
         if not isinstance(event, TlsGo):
             assert isinstance(event, Ended)
             raise _TlsBroke(NoTls(Trouble.CUT, f"{event.why} at STARTTLS"))
+        await self._shake_hands(channel, target, demand, snapshot, next_hop)
+
+    async def _shake_hands(
+        self, channel: Channel, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop
+    ) -> None:
+        """Handshake, verdict, and the EHLO after it."""
+        policy = await _usable(demand, target)
         name = "" if is_ip(target.name) else target.name
         try:
             facts = await channel.start_tls(snapshot.client.creator(policy, name), policy.server_name or name)
@@ -184,7 +204,8 @@ class Dialer:
         _settle(channel, verdict)
         self._tell_wish(policy, facts, target)
         channel.tls = f"{facts.summary} {verdict.summary}"
-        channel.session.tls_established()
+        if target.scheme is not Scheme.SMTPS:
+            channel.session.tls_established()
         event = await channel.next()
         if isinstance(event, Ended) and event.reply is None:
             # TLS 1.3 tells a client of a refused certificate only after its side of the handshake is done.
@@ -239,6 +260,22 @@ class _Demand:
         return self._policy
 
 
+async def _usable(demand: _Demand, target: Target) -> Policy:
+    """The demand, if it can be met at all."""
+    policy = await demand.get()
+    if policy.broken or policy.skip:
+        _refuse(judge(policy, NOT_OFFERED, str(target)))
+    return policy
+
+
+async def _logged_in(channel: Channel, login: Login) -> None:
+    try:
+        await log_in(channel, login)
+    except BaseException:
+        channel.quit()
+        raise
+
+
 class _OneChannel(Factory):
     noisy = False
 
@@ -251,12 +288,15 @@ class _OneChannel(Factory):
 
 def policy_for(next_hop: NextHop, target: Target, snapshot: Snapshot) -> Policy:
     """The rule for one host of a next hop, before any evidence."""
+    if next_hop.is_socket:
+        return _ON_THIS_HOST
     route = _route(next_hop)
     host = target.name.lower().rstrip(".")
     rules = snapshot.settings.tls
     today = datetime.now(UTC).date() if rules.dated else None
     policy = find_policy(rules, next_hop.domain, host, route=route, today=today)
-    return relaxed(policy) if next_hop.tls_optional else policy
+    # A login is a rule of ours: it is never said to whoever answers, whatever the message says.
+    return relaxed(policy) if next_hop.tls_optional and _login(next_hop, snapshot) is None else policy
 
 
 def _route(next_hop: NextHop) -> str:
@@ -268,7 +308,19 @@ def _line_key(next_hop: NextHop) -> str:
     return _route(next_hop) or next_hop.domain
 
 
+def _login(next_hop: NextHop, snapshot: Snapshot) -> Login | None:
+    return login_for(snapshot.settings.logins, next_hop.relay, next_hop.port) if next_hop.relay else None
+
+
+def _session(scheme: Scheme, helo: str) -> ClientSession:
+    return LmtpSession(helo) if scheme is Scheme.LMTP else ClientSession(helo, secure=scheme is Scheme.SMTPS)
+
+
 def _raised(policy: Policy, target: Target, next_hop: NextHop) -> Policy:
+    if target.scheme is Scheme.SMTPS and policy.level in (Level.NONE, Level.MAY):
+        # There is no plaintext on that port to fall back to.
+        why = f"smtps: in control/smtproutes ({policy.why or policy.origin})"
+        policy = replace(policy, level=Level.ENCRYPT, why=why)
     if not next_hop.requiretls:
         return policy
     host = target.name.lower().rstrip(".")

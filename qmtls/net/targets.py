@@ -12,6 +12,7 @@ from random import random
 from qmtls.delivery.mx import MailLoop, NullMx, cut_at_self, limit_addresses, order_mx
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop, literal_address
+from qmtls.delivery.routes import Scheme
 from qmtls.net.resolver import DnsTrouble, HostAddresses, NoSuchName, Resolver, is_ip
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.witness import UNKNOWN, Vouched
@@ -28,10 +29,25 @@ class Target:
     address: str
     port: int
     vouched: Vouched = field(default=UNKNOWN, compare=False)  # what DNS vouches for
+    scheme: Scheme = Scheme.SMTP
+
+    @property
+    def is_socket(self) -> bool:
+        """A path of this host, reached without any network."""
+        return self.address.startswith("/")
 
     def __str__(self) -> str:
-        where = f"{self.address}:{self.port}" if self.port != SMTP_PORT else self.address
+        where = f"{self.address}:{self.port}" if self.port not in (0, SMTP_PORT) else self.address
         return f"{self.name} ({where})" if self.name and self.name != self.address else where
+
+
+class HostFailed(Exception):
+    """This host cannot be used now; str() is the sentence, `status` the enhanced code."""
+
+    def __init__(self, sentence: str, status: str = "4.4.1", tls: bool = False) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.tls = tls  # a TLS demand was not met
 
 
 class Unreachable(Exception):
@@ -68,14 +84,17 @@ class Finder:
 
     async def _relay(self, next_hop: NextHop) -> list[Target]:
         name, port = next_hop.relay, next_hop.port
+        if next_hop.is_socket:
+            return [Target("", name, 0, scheme=next_hop.scheme)]
         if is_ip(name):
-            return [Target(name, name, port)]
+            return [Target(name, name, port, scheme=next_hop.scheme)]
         found = await self.resolver.host(name)
         if not found.addresses:
             reason = f"the relay {name} of control/smtproutes has no address"
             raise Unreachable(Outcome(Fate.DEFERRED, reason, "4.4.4"))
         vouched = Vouched(found, name)
-        return [Target(name, address, port, vouched) for _, address in limit_addresses([(name, found.addresses)])]
+        addresses = [address for _, address in limit_addresses([(name, found.addresses)])]
+        return [Target(name, address, port, vouched, next_hop.scheme) for address in addresses]
 
     async def _mail_exchangers(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
         domain = next_hop.domain

@@ -329,7 +329,8 @@ class Relayer:
 
     def _make_destination(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
         if next_hop.relay:
-            demand = (policy_for(next_hop, Target(next_hop.relay, "", next_hop.port), snapshot), next_hop.requiretls)
+            policy = policy_for(next_hop, Target(next_hop.relay, "", next_hop.port), snapshot)
+            demand = (policy, next_hop.requiretls, next_hop.scheme)
             route = _Route(next_hop.relay, next_hop.port, "", demand)
             group = (next_hop.relay, next_hop.port)
         else:

@@ -20,7 +20,9 @@ from twisted.internet.defer import Deferred
 from qmtls.delivery.dsn import wire_reverse_path
 from qmtls.delivery.notify import to_be_confirmed
 from qmtls.delivery.outcome import Fate, Notice, Outcome, judge_result, too_many_recipients
+from qmtls.delivery.routes import Scheme
 from qmtls.delivery.sevenbit import Unconvertible, survey, to_seven_bit
+from qmtls.delivery.verp import expanded
 from qmtls.net.channel import Channel
 from qmtls.service.attempt import Task
 from qmtls.service.signing import Signer
@@ -51,10 +53,11 @@ class _Form(NamedTuple):
 class Sending:
     """`outcomes` are those of the recipients so far, the last host's word counting."""
 
-    __slots__ = ("_attempt", "_read", "_signer", "outcomes")
+    __slots__ = ("_attempt", "_next_hop", "_read", "_signer", "outcomes")
 
     def __init__(self, task: Task, read: Read, signer: Signer | None = None) -> None:
         self._attempt = task.attempt
+        self._next_hop = task.next_hop
         self._read = read
         self._signer = signer if signer is not None and signer.wants(task.attempt) else None
         self.outcomes: dict[int, Outcome] = {}
@@ -114,13 +117,15 @@ class Sending:
     def _outgoing(self, indices: tuple[int, ...], form: _Form) -> Outgoing:
         envelope = self._envelope()
         recipients = envelope.recipients
+        # One of a kind has only one recipient in each transaction (delivery.plan).
+        reverse_path = expanded(envelope.reverse_path, recipients[indices[0]].address)
         return Outgoing(
-            wire_reverse_path(envelope.reverse_path),
+            wire_reverse_path(reverse_path),
             tuple([recipients[i] for i in indices]),
             form.size,
             form.body,
             form.smtputf8,
-            envelope.requiretls,
+            envelope.requiretls and not self._next_hop.is_socket,
             envelope.parameters,
         )
 
@@ -143,7 +148,8 @@ class Sending:
                     continue
             elif outcome.fate is Fate.DELIVERED and not relays_dsn and to_be_confirmed(self._envelope(), index):
                 # RFC 3461 section 5.2.2: nobody behind this host will tell the sender.
-                outcome = replace(outcome, notice=Notice.RELAYED)
+                final = self._next_hop.scheme is Scheme.LMTP
+                outcome = replace(outcome, notice=Notice.DELIVERED if final else Notice.RELAYED)
             self.outcomes[index] = outcome
         return again
 

@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from qmtls.smtp.client_states import CALLS, REPLIES, STAGES, Call, State, Step, time_limit
 from qmtls.smtp.client_work import Work
 from qmtls.smtp.events import (
     NEED_DATA,
     PAUSED,
+    Answered,
     ClientEvent,
     Ended,
     Greeted,
@@ -71,8 +73,12 @@ class ClientSession:
         "transactions",
     )
 
-    def __init__(self, helo: str) -> None:
-        """`helo` is the name that EHLO gives; ValueError if it could not stand there."""
+    hello: ClassVar[bytes] = b"EHLO"
+    steps: ClassVar[Mapping[Step, Callable[..., ClientEvent | None]]] = {}  # set below the class
+
+    def __init__(self, helo: str, *, secure: bool = False) -> None:
+        """`helo` is the name that EHLO gives; ValueError if it could not stand there. `secure`: inside TLS from the
+        first octet."""
         if not _WORD.fullmatch(helo):
             raise ValueError(f"not a name for EHLO: {helo!r}")
         self.extensions: dict[str, str] = {}
@@ -85,7 +91,7 @@ class ClientSession:
         self._stage = Stage.GREETING  # kept for what is said after the end
         self._work: Work | None = None
         self._open = False  # the server may still hold a transaction: RSET must go before the next MAIL
-        self._tls = False
+        self._tls = secure
         self._eof = False
         self._final: Ended | None = None  # made outside next_event, to be given by it
 
@@ -152,7 +158,16 @@ class ClientSession:
         self.extensions = {}
         self.limits = NO_LIMITS
         self._parser = ReplyParser()
-        self._say_hello(state, b"EHLO")
+        self._say_hello(state, self.hello)
+
+    def ask(self, line: bytes) -> None:
+        """A line of AUTH, without its end: Answered or Ended follows."""
+        state = self._allow(Call.ASK)
+        if self._parser.pending:
+            self._final = self._end("unexpected reply")
+        else:
+            self._state = state
+            self._out.append(line + b"\r\n")
 
     def begin(self, transaction: Outgoing) -> None:
         """Starts a transaction: SendContent, Sent or Ended follows. Unsendable (a ValueError) changes nothing."""
@@ -235,7 +250,7 @@ class ClientSession:
         if step is None:
             # Whatever it was meant for, replies and commands no longer match: it says nothing about a recipient.
             return self._end(f'unexpected reply "{reply}"')
-        return _STEPS[step](self, reply)
+        return self.steps[step](self, reply)
 
     def _end(self, why: str, reply: Reply | None = None, injected: bool = False) -> Ended:
         """Over. Recipients refused before keep their own reply, all others share what happened here."""
@@ -254,11 +269,9 @@ class ClientSession:
         self._state = state
         self._out.append(b"%s %s\r\n" % (verb, self._helo.encode("ascii")))
 
-    def _say_ehlo(self, reply: Reply) -> None:
-        self._say_hello(State.EHLO, b"EHLO")
-
-    def _say_helo(self, reply: Reply) -> None:
-        self._say_hello(State.HELO, b"HELO")
+    def _say_first(self, reply: Reply) -> None:
+        ehlo = self._state is State.GREETING
+        self._say_hello(State.EHLO if ehlo else State.HELO, self.hello if ehlo else b"HELO")
 
     def _greeted(self, reply: Reply) -> Greeted:
         if self._state is State.EHLO:
@@ -270,8 +283,8 @@ class ClientSession:
         self._state = State.READY
         return Greeted(self.extensions, self._tls)
 
-    def _refused(self, reply: Reply) -> Ended:
-        return self._end("refused", reply)
+    def _said_no_more(self, reply: Reply) -> Ended:
+        return self._end("quit" if self._state is State.QUIT else "refused", reply)
 
     def _tls_go(self, reply: Reply) -> ClientEvent:
         if self._parser.pending:
@@ -283,8 +296,9 @@ class ClientSession:
         self._state = State.READY
         return TlsRefused(reply)
 
-    def _goodbye(self, reply: Reply) -> Ended:
-        return self._end("quit", reply)
+    def _ask_answered(self, reply: Reply) -> Answered:
+        self._state = State.CHALLENGED if 300 <= reply.code < 400 else State.READY
+        return Answered(reply)
 
     # ------------------------------------------------------------ steps: the transaction
 
@@ -334,7 +348,7 @@ class ClientSession:
         self._state = State.DATA
         return None
 
-    def _go_ahead(self, reply: Reply) -> SendContent | None:
+    def _go_ahead(self, reply: Reply) -> ClientEvent | None:
         work = self._current()
         if work.has_takers:
             self._state = State.SENDING
@@ -364,11 +378,11 @@ class ClientSession:
         return Sent(work.settle(for_open) if for_open else tuple(own for own in work.results if own))
 
 
-_STEPS: Mapping[Step, Callable[[ClientSession, Reply], ClientEvent | None]] = {
-    Step.SAY_EHLO: ClientSession._say_ehlo,
-    Step.SAY_HELO: ClientSession._say_helo,
+STEPS: Mapping[Step, Callable[..., ClientEvent | None]] = {
+    Step.SAY_EHLO: ClientSession._say_first,
+    Step.SAY_HELO: ClientSession._say_first,
     Step.GREETED: ClientSession._greeted,
-    Step.REFUSED: ClientSession._refused,
+    Step.REFUSED: ClientSession._said_no_more,
     Step.TLS_GO: ClientSession._tls_go,
     Step.TLS_REFUSED: ClientSession._tls_refused,
     Step.WAS_RESET: ClientSession._was_reset,
@@ -380,5 +394,7 @@ _STEPS: Mapping[Step, Callable[[ClientSession, Reply], ClientEvent | None]] = {
     Step.DATA_REFUSED: ClientSession._data_refused,
     Step.CUT_SHORT: ClientSession._cut_short,
     Step.FINISHED: ClientSession._finished,
-    Step.GOODBYE: ClientSession._goodbye,
+    Step.ANSWERED: ClientSession._ask_answered,
+    Step.GOODBYE: ClientSession._said_no_more,
 }
+ClientSession.steps = STEPS

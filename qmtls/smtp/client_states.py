@@ -29,6 +29,8 @@ class State(Enum):
     DATA = "waiting for the reply to DATA"
     SENDING = "sending content"
     CONTENT = "waiting for the reply to the content"
+    ASKED = "waiting for the answer to AUTH"
+    CHALLENGED = "asked for the next line of AUTH"
     QUIT = "waiting for the reply to QUIT"
     ENDED = "ended"
 
@@ -43,6 +45,7 @@ class Call(Enum):
     BEGIN = "begin"
     SEND_CONTENT = "send_content"
     END_CONTENT = "end_content"
+    ASK = "ask"
     QUIT = "quit"
 
 
@@ -50,6 +53,8 @@ CALLS: Mapping[tuple[State, Call], State] = {
     (State.READY, Call.START_TLS): State.STARTTLS,
     (State.HANDSHAKE, Call.TLS_ESTABLISHED): State.EHLO,
     (State.READY, Call.BEGIN): State.MAIL,  # or RSET, if the transaction before was left open
+    (State.READY, Call.ASK): State.ASKED,
+    (State.CHALLENGED, Call.ASK): State.ASKED,
     (State.SENDING, Call.SEND_CONTENT): State.SENDING,
     (State.SENDING, Call.END_CONTENT): State.CONTENT,
     (State.READY, Call.QUIT): State.QUIT,
@@ -80,6 +85,7 @@ class Step(Enum):
     DATA_REFUSED = "content is not wanted"
     CUT_SHORT = "content is refused before its end"
     FINISHED = "the transaction ends"
+    ANSWERED = "what AUTH was answered"
     GOODBYE = "the session ends as we asked"
 
 
@@ -111,6 +117,10 @@ REPLIES: Mapping[tuple[State, int], Step] = {
     (State.CONTENT, 2): Step.FINISHED,
     (State.CONTENT, 4): Step.FINISHED,
     (State.CONTENT, 5): Step.FINISHED,
+    (State.ASKED, 2): Step.ANSWERED,
+    (State.ASKED, 3): Step.ANSWERED,
+    (State.ASKED, 4): Step.ANSWERED,
+    (State.ASKED, 5): Step.ANSWERED,
     (State.QUIT, 2): Step.GOODBYE,
     (State.QUIT, 4): Step.GOODBYE,
     (State.QUIT, 5): Step.GOODBYE,
@@ -130,6 +140,8 @@ STAGES: Mapping[State, Stage] = {
     State.DATA: Stage.DATA,
     State.SENDING: Stage.SENDING,
     State.CONTENT: Stage.CONTENT,
+    State.ASKED: Stage.AUTH,
+    State.CHALLENGED: Stage.AUTH,
     State.QUIT: Stage.QUIT,
 }
 
@@ -145,6 +157,7 @@ CONNECT_LIMIT = 60.0  # qmail's timeoutconnect
 EHLO_LIMIT = 300.0  # as MAIL
 STARTTLS_LIMIT = 120.0
 HANDSHAKE_LIMIT = 30.0
+AUTH_LIMIT = 120.0  # a server may be slow on purpose
 QUIT_LIMIT = 10.0  # nothing depends on the answer
 
 _LIMITS: Mapping[Stage, float] = {
@@ -153,6 +166,7 @@ _LIMITS: Mapping[Stage, float] = {
     Stage.EHLO: EHLO_LIMIT,
     Stage.STARTTLS: STARTTLS_LIMIT,
     Stage.HANDSHAKE: HANDSHAKE_LIMIT,
+    Stage.AUTH: AUTH_LIMIT,
     Stage.MAIL: MAIL_LIMIT,
     Stage.RCPT: RCPT_LIMIT,
     Stage.DATA: DATA_LIMIT,

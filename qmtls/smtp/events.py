@@ -129,6 +129,7 @@ class Stage(Enum):
     EHLO = "EHLO"
     STARTTLS = "STARTTLS"
     HANDSHAKE = "TLS handshake"
+    AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
@@ -171,6 +172,13 @@ class TlsRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a line of `ask`: 3xx wants another line, after any other the session is as it was."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class SendContent:
     """354 was received: give the content by `send_content` and `end_content`."""
 
@@ -197,4 +205,4 @@ class Ended:
     injected: bool = False  # octets came behind the 220 of STARTTLS
 
 
-ClientEvent = Greeted | TlsGo | TlsRefused | SendContent | Sent | Ended
+ClientEvent = Greeted | TlsGo | TlsRefused | Answered | SendContent | Sent | Ended

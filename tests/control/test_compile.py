@@ -169,13 +169,6 @@ def test_a_key_that_others_can_read_is_refused_with_the_command_that_mends_it(tm
     assert compile_control(tmp_path).client_credential is not None
 
 
-@pytest.mark.parametrize("name", ["authroutes"])
-def test_files_that_do_nothing_yet_are_told(tmp_path: Path, name: str) -> None:
-    assert warnings(tmp_path, {name: "# only a comment\n"}) == []
-    (warning,) = warnings(tmp_path, {name: "a.example:b\n"})
-    assert warning.startswith(f"control/{name}: is not used by this version")
-
-
 def test_e_mail_rules_without_a_ca_are_told(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {"tlsclients": "alice@example.org\nsha256:" + "ab" * 32 + "\n"}
     assert [line.split(": ")[0] for line in warnings(tmp_path, files)] == ["control/tlsclients:1"]

@@ -5,16 +5,24 @@ from pathlib import Path
 import pytest
 
 from qmtls.control.routes import read_routing
+from qmtls.delivery.routes import Scheme
 from qmtls.recipients import Recipients
 from tests.control.directory import reader
 
+Shown = tuple[str, int] | tuple[str, int, Scheme]
 
-def routes(control: Path, text: str) -> dict[str, tuple[str, int]]:
+
+def routes(control: Path, text: str) -> dict[str, Shown]:
+    """Relay and port by key; with the scheme where it is not SMTP."""
     files = reader(control, {"smtproutes": text})
     found = read_routing(files, Recipients(frozenset({"here.example"})))
     assert not files.problems, files.problems
     assert found.locals == {"here.example"}
-    return {key: (route.relay, route.port) for key, route in found.routes.items()}
+    shown: dict[str, Shown] = {}
+    for key, route in found.routes.items():
+        plain = route.scheme is Scheme.SMTP
+        shown[key] = (route.relay, route.port) if plain else (route.relay, route.port, route.scheme)
+    return shown
 
 
 @pytest.mark.parametrize(
@@ -30,11 +38,18 @@ def routes(control: Path, text: str) -> dict[str, tuple[str, int]]:
         ("a.example:192.0.2.1:26", "a.example", ("192.0.2.1", 26)),
         ("a.example:[2001:DB8::1]:26", "a.example", ("2001:db8::1", 26)),
         ("a.example:[relay.example]:26", "a.example", ("relay.example", 26)),
+        ("a.example:smtps:relay.example", "a.example", ("relay.example", 465, Scheme.SMTPS)),
+        ("a.example:SMTPS:[2001:db8::1]:4650", "a.example", ("2001:db8::1", 4650, Scheme.SMTPS)),
+        ("a.example:relay.example:465", "a.example", ("relay.example", 465, Scheme.SMTPS)),
+        (":lmtp:relay.example:24", "", ("relay.example", 24, Scheme.LMTP)),
+        ("a.example:LMTP:[::1]:2424", "a.example", ("::1", 2424, Scheme.LMTP)),
+        ("a.example:lmtp:unix:/run/dovecot/lmtp", "a.example", ("/run/dovecot/lmtp", 0, Scheme.LMTP)),
+        ("a.example:lmtp:unix:/run/a:b c", "a.example", ("/run/a:b c", 0, Scheme.LMTP)),
         ("[192.0.2.9]:relay.example", "[192.0.2.9]", ("relay.example", 25)),
         ("[IPv6:2001:db8::9]:relay.example:26", "[ipv6:2001:db8::9]", ("relay.example", 26)),
     ],
 )
-def test_a_route(tmp_path: Path, line: str, key: str, relay: tuple[str, int]) -> None:
+def test_a_route(tmp_path: Path, line: str, key: str, relay: Shown) -> None:
     assert routes(tmp_path, line) == {key: relay}
 
 
@@ -42,9 +57,12 @@ def test_a_route(tmp_path: Path, line: str, key: str, relay: tuple[str, int]) ->
     ("line", "words"),
     [
         ("a.example", "has no colon"),
-        ("a.example:lmtp:host:24", "lmtp: relays are not supported by this version"),
-        ("a.example:SMTPS:host", "SMTPS: relays are not supported by this version"),
-        ("a.example:relay:465", "port 465"),
+        ("a.example:lmtp:host", "LMTP has no port of its own"),
+        ("a.example:lmtp:", "no host name"),
+        ("a.example:lmtp:unix:run/x", "cannot be the path of a socket"),
+        ("a.example:lmtp:unix:/" + "x" * 107, "cannot be the path of a socket"),
+        ("a.example:smtps:", "no host name"),
+        ("a.example:smtps:host:0", "out of range"),
         ("a.example:relay:0", "out of range"),
         ("a.example:relay:25:26", "no whole number"),
         ("a.example:relay user password", "no host name"),

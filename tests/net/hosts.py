@@ -42,6 +42,8 @@ class Host:
     handshake: str = ""  # HANG: never answers the hello; CLOSE: closes on it; else octets instead of a handshake
     max_recipients: int = 0
     reads: bool = True  # False: takes no content
+    implicit: bool = False  # TLS from the first octet
+    lmtp: bool = False  # an answer for each recipient; `replies` of "." is asked with each
     visits: list[Visit] = field(default_factory=list)
     mail: list[Mail] = field(default_factory=list)
 
@@ -83,6 +85,10 @@ class Visit(Protocol):
     def connectionMade(self) -> None:
         self.host.visits.append(self)
         self._transport = self.transport
+        if self.host.implicit and self.host.handshake:
+            return
+        if self.host.implicit and self.host.leaf is not None:
+            self._transport.startTLS(_Shows(self.host.context or certs.context(self.host.leaf)))
         self.reply(self.host.greeting)
 
     def connectionLost(self, reason: object = None) -> None:
@@ -102,6 +108,10 @@ class Visit(Protocol):
             self._transport.write(text.encode() + b"\r\n")
 
     def dataReceived(self, data: bytes) -> None:
+        if self.host.handshake and self.host.implicit:
+            if self.host.handshake == CLOSE:
+                self._transport.loseConnection()
+            return
         if self.host.handshake and "STARTTLS" in self.verbs and not self.tls:
             if self.host.handshake == CLOSE:
                 self._transport.loseConnection()
@@ -139,6 +149,11 @@ class Visit(Protocol):
         for n, word in enumerate(words):
             self.reply(f"250{' ' if n == len(words) - 1 else '-'}{word}")
 
+    on_lhlo = on_ehlo
+
+    def on_auth(self, line: str) -> None:
+        self.reply("235 2.7.0 welcome")
+
     def on_helo(self, line: str) -> None:
         self.reply("250 there")
 
@@ -169,12 +184,26 @@ class Visit(Protocol):
     def end_of_content(self) -> None:
         content, self.content = b"".join(b"%s\r\n" % line for line in self.content or ()), None
         self.verbs.append(".")
+        if self.host.lmtp:
+            self.answer_each(content)
+            return
         answer = self.host.replies.get(".", "")
         text = (answer(self, "") if callable(answer) else answer) or "250 2.0.0 taken"
         if text.startswith("250"):
             self.host.mail.append(Mail(self.sender, self.recipients, content, self.tls))
         self.sender, self.recipients = "", []
         self.reply(text)
+
+    def answer_each(self, content: bytes) -> None:
+        recipients, self.recipients = self.recipients, []
+        answer = self.host.replies.get(".", "")
+        for recipient in recipients:
+            text = (answer(self, recipient) if callable(answer) else answer) or "250 2.0.0 taken"
+            if text.startswith("250"):
+                self.host.mail.append(Mail(self.sender, [recipient], content, self.tls))
+            self.reply(text)
+            if text == CLOSE:
+                return
 
     def on_rset(self, line: str) -> None:
         self.sender, self.recipients = "", []

@@ -194,6 +194,9 @@ class Reactor(Clock):
             connector.timer = self.callLater(0, connector.connected, answer)
         return connector
 
+    def connectUNIX(self, address: str, factory: Any, timeout: float = 30, checkPID: int = 0) -> _Connector:
+        return self.connectTCP(address, 0, factory, timeout)
+
     # ------------------------------------------------------------ for the test
 
     def join(

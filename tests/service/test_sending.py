@@ -11,6 +11,7 @@ from qmtls.delivery.mx import MAX_ADDRESSES
 from qmtls.spool.api import SpoolError
 from tests.net import certs, wire
 from tests.net.hosts import Host
+from tests.net.house import Files
 from tests.service.office import CONTENT, Office, taken, verbs
 
 EIGHT = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\ngr\xc3\xbc\xc3\x9fe\r\n"
@@ -470,3 +471,77 @@ def test_the_log_names_recipients_whose_message_waited_in_line(tmp_path: Path, m
     office.pass_time(11)
     named = [line.split("to=<")[1].partition(">")[0] for line in office.said("deferred")]
     assert sorted(named) == [f"{n}@a.example" for n in range(4)]
+
+
+# ---------------------------------------------------------------- LMTP
+
+LMTP: Files = {"smtproutes": "a.example:lmtp:unix:/run/lmtp\n"}
+
+
+def lmtp(path: Path, files: Files | None = None, **answers: str) -> tuple[Office, Host]:
+    office = Office(path, {**LMTP, **(files or {})})
+    host = Host(lmtp=True, replies={".": lambda _, line: answers.get(line.partition("@")[0], "")})
+    office.reactor.hosts["/run/lmtp", 0] = host.accept
+    return office, host
+
+
+def test_each_recipient_has_an_answer_of_his_own(tmp_path: Path) -> None:
+    office, host = lmtp(tmp_path, full="452 4.2.2 over quota", gone="550 5.1.1 nobody")
+    id = office.post("joe@a.example", "full@a.example", "gone@a.example", "ann@a.example")
+    office.run()
+    assert taken(host) == ["ann@a.example", "joe@a.example"]
+    (entry,) = office.history(id)
+    assert (entry.done, entry.failed, entry.deferred) == ((0, 3), (2,), (1,))
+    assert dict(entry.reasons)[1] == "/run/lmtp said at content: 452 4.2.2 over quota"
+
+
+def test_a_server_lost_between_the_answers(tmp_path: Path) -> None:
+    office, host = lmtp(tmp_path, ann="close")
+    id = office.post("joe@a.example", "ann@a.example", "eve@a.example")
+    office.run()
+    (entry,) = office.history(id)
+    assert (entry.done, entry.failed, entry.deferred) == ((0,), (), (1, 2))
+    assert all("possible duplicate" in reason for _, reason in entry.reasons)
+    host.replies.clear()
+    office.relayer.make_all_due()
+    office.run()
+    office.pass_time(1)
+    assert taken(host) == ["ann@a.example", "eve@a.example", "joe@a.example"]
+
+
+def test_delivered_by_lmtp_is_delivered(tmp_path: Path) -> None:
+    """RFC 3461: nobody behind it will send word, but there is nothing behind it."""
+    office, _ = lmtp(tmp_path)
+    sender = office.host("mx.here.example")
+    office.post("joe@a.example/NOTIFY=SUCCESS")
+    office.run()
+    assert b"Action: delivered" in sender.mail[0].content
+
+
+def test_guarded_mail_may_go_to_a_socket_of_this_host(tmp_path: Path) -> None:
+    office, host = lmtp(tmp_path)
+    office.post("joe@a.example", requiretls=True)
+    office.run()
+    assert taken(host) == ["joe@a.example"]
+    assert not any("REQUIRETLS" in line for line in host.visits[0].lines)
+
+
+# ---------------------------------------------------------------- variable paths
+
+
+def test_each_recipient_of_a_list_has_a_reverse_path_of_his_own(office: Office) -> None:
+    host = office.host("mx.a.example")
+    office.post("joe@a.example", "ann@a.example", sender="list-@here.example-@[]")
+    office.run()
+    assert sorted((mail.sender, mail.recipients) for mail in host.mail) == [
+        ("list-ann=a.example@here.example", ["ann@a.example"]),
+        ("list-joe=a.example@here.example", ["joe@a.example"]),
+    ]
+
+
+def test_what_fails_of_a_list_comes_back_to_its_owner(office: Office) -> None:
+    office.host("mx.a.example", Host(replies={"RCPT": "550 5.1.1 nobody"}))
+    owner = office.host("mx.here.example")
+    office.post("joe@a.example", sender="list-@here.example-@[]")
+    office.run()
+    assert [mail.recipients for mail in owner.mail] == [["list-@here.example"]]

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from qmtls.smtp.address import Address
 from qmtls.smtp.client import ClientSession, Outgoing
+from qmtls.smtp.client_lmtp import LmtpSession
 from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import (
+    Answered,
     ClientEvent,
     Ended,
     Greeted,
@@ -47,7 +49,7 @@ def by_byte(data: bytes) -> list[bytes]:
 
 def run(path: Path, cut: Cut) -> None:
     """AssertionError names the line of the file that did not come true."""
-    stage = _Stage()
+    stage = _Stage(LmtpSession if path.stem.startswith("lmtp") else ClientSession)
     for (side, _), lines in groupby(_parse(path), key=lambda line: (line[0], line[0] in "AE" and line[2])):
         block = list(lines)
         where = f"{path.name}:{block[0][2]}"
@@ -81,8 +83,8 @@ def _parse(path: Path) -> Iterator[tuple[str, bytes, int]]:
 class _Stage:
     """A session with everything that it said and did so far and that no line of the file has named yet."""
 
-    def __init__(self) -> None:
-        self.session = ClientSession("client.example")
+    def __init__(self, kind: type[ClientSession]) -> None:
+        self.session = kind("client.example")
         self.events: list[str] = []
         self.output = b""
 
@@ -115,6 +117,8 @@ class _Stage:
                 session.give_up(rest)
             case "quit":
                 session.quit()
+            case "ask":
+                session.ask(rest.encode("ascii"))
             case _:
                 raise AssertionError(f"no such action: {text}")
         self._drain()
@@ -177,6 +181,8 @@ def describe(event: ClientEvent) -> str:
             return "tls go"
         case TlsRefused(reply):
             return f"tls refused: {reply}"
+        case Answered(reply):
+            return f"answered: {reply}"
         case SendContent():
             return "send content"
         case Sent(results):

@@ -251,6 +251,11 @@ def _in_state(state: State) -> ClientSession:
         session.begin(ONE)
     elif state is State.ENDED:
         session.give_up("enough")
+    elif state in (State.ASKED, State.CHALLENGED):
+        session = greeted("AUTH PLAIN")
+        session.ask(b"AUTH PLAIN")
+        if state is State.CHALLENGED:
+            say(session, "334 ")
     return session
 
 
@@ -265,6 +270,7 @@ def test_calls_that_the_table_does_not_list_raise(state: State, call: Call) -> N
         Call.BEGIN: lambda: session.begin(ONE),
         Call.SEND_CONTENT: lambda: session.send_content(b"x"),
         Call.END_CONTENT: session.end_content,
+        Call.ASK: lambda: session.ask(b"x"),
         Call.QUIT: session.quit,
     }
     if (state, call) in CALLS:

@@ -31,12 +31,12 @@ from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Finder, Target, Unreachable
 from qmtls.net.targets import HostFailed as HostFailed
 from qmtls.net.tlssessions import Count, Showing, counts, session_of
-from qmtls.net.witness import Witness
+from qmtls.net.witness import Witness, asks_nobody
 from qmtls.smtp.client import ClientSession
 from qmtls.smtp.client_lmtp import LmtpSession
 from qmtls.smtp.events import Ended, Greeted, TlsGo, TlsRefused
 from qmtls.smtp.login import Login, login_for
-from qmtls.tls.evidence import decided, raised, relaxed
+from qmtls.tls.evidence import NO_EVIDENCE, decided, raised, relaxed
 from qmtls.tls.facts import TlsFacts
 from qmtls.tls.fallback import NOT_OFFERED, NoTls, Then, Trouble, hung_up, left_after, then
 from qmtls.tls.policy import Level, Origin, Policy, find_policy
@@ -115,8 +115,9 @@ class Dialer:
         return channel
 
     def _demand(self, rule: Policy, target: Target, next_hop: NextHop) -> _Demand:
-        if not (rule.asks_dane or rule.asks_sts):
-            return _Demand(_raised(rule, target, next_hop), Showing())
+        if asks_nobody(rule, target.vouched):
+            policy = decided(rule, NO_EVIDENCE, target.name or target.address)
+            return _Demand(_raised(policy, target, next_hop), Showing())
         showing = Showing()
         return _Demand(Deferred.fromCoroutine(self._decide(rule, target, next_hop, showing)), showing)
 

@@ -85,14 +85,14 @@ class Finder:
     async def _relay(self, next_hop: NextHop) -> list[Target]:
         name, port = next_hop.relay, next_hop.port
         if next_hop.is_socket:
-            return [Target("", name, 0, scheme=next_hop.scheme)]
+            return [Target("", name, 0, Vouched(routed=True), next_hop.scheme)]
         if is_ip(name):
-            return [Target(name, name, port, scheme=next_hop.scheme)]
+            return [Target(name, name, port, Vouched(routed=True), next_hop.scheme)]
         found = await self.resolver.host(name)
         if not found.addresses:
             reason = f"the relay {name} of control/smtproutes has no address"
             raise Unreachable(Outcome(Fate.DEFERRED, reason, "4.4.4"))
-        vouched = Vouched(found, name)
+        vouched = Vouched(found, name, routed=True)
         addresses = [address for _, address in limit_addresses([(name, found.addresses)])]
         return [Target(name, address, port, vouched, next_hop.scheme) for address in addresses]
 

@@ -34,7 +34,7 @@ class Vouched:
     """How we came to a host: `host` None = by its IP address, of which there is nothing to ask.
 
     `domain` is what its name was found for: the recipients' domain, with `mx` True if MX records named the host
-    (`mx_secure`: signed ones), or the relay itself.
+    (`mx_secure`: signed ones), or the relay itself. `routed`: it is one that smtproutes names.
     """
 
     host: HostAddresses | None = None
@@ -42,9 +42,20 @@ class Vouched:
     mx: bool = False
     mx_secure: bool = False
     canonical_domain: str = ""
+    routed: bool = False
 
 
 UNKNOWN = Vouched()
+
+
+def asks_sts(policy: Policy, vouched: Vouched) -> bool:
+    """A domain's policy is about its MX hosts. Of a relay of ours it says nothing, unless a rule wants it to."""
+    return policy.asks_sts and (not vouched.routed or policy.level is Level.STS)
+
+
+def asks_nobody(policy: Policy, vouched: Vouched) -> bool:
+    """True if there is nothing to look up: `about` would be as good as NO_EVIDENCE."""
+    return (vouched.host is None or not policy.asks_dane) and not asks_sts(policy, vouched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class Witness:
     async def about(self, policy: Policy, vouched: Vouched, domain: str, port: int) -> Evidence:
         """What `policy` may be decided by, for mail to `domain`."""
         dane = await self.dane(vouched, port) if policy.asks_dane else None
-        if not policy.asks_sts or (dane is not None and dane_decides(policy, dane)):
+        if not asks_sts(policy, vouched) or (dane is not None and dane_decides(policy, dane)):
             return Evidence(dane)
         return Evidence(dane, await self.sts(policy, domain))
 

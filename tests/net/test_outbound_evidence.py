@@ -163,6 +163,18 @@ def test_a_relay_of_ours_is_asked_for_records_too(tmp_path: Path) -> None:
     way.policies.known["any.example"] = StsPolicy(StsMode.ENFORCE, 86400, ("mx.elsewhere.example",))
     way.names.tlsa["_587._tcp.relay.example"] = (KEY,)
     assert opened(way, hop) == "dane"
+    del way.names.tlsa["_587._tcp.relay.example"]
+    assert opened(way, hop) == "may (unverified)", "the domain's policy is about its own hosts"
+    assert not way.policies.asked
+
+
+def test_a_relay_by_its_address_has_nothing_to_ask_for(tmp_path: Path) -> None:
+    way = way_to(tmp_path, files={"tlspolicy": "only.example dane-only\n"})
+    way.host(Host(GOOD))
+    assert opened(way, NextHop("any.example", ADDRESS)) == "may (unverified)"
+    words = refused(way, NextHop("only.example", ADDRESS))
+    assert f"{ADDRESS} must be verified by DANE, says control/tlspolicy:1" in words
+    assert not way.policies.asked and not way.names.asked
 
 
 def test_a_local_rule_goes_before_and_asks_nobody(tmp_path: Path) -> None:

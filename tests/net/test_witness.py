@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from qmtls.net.resolver import DnsTrouble, HostAddresses
-from qmtls.net.witness import UNKNOWN, Vouched, Witness
+from qmtls.net.witness import UNKNOWN, Vouched, Witness, asks_nobody
 from qmtls.tls.dane import Tlsa
 from qmtls.tls.demand import Level, Origin, Policy
 from qmtls.tls.evidence import Evidence
@@ -18,7 +18,7 @@ from tests.net.doubles import Names, Policies
 DOMAIN, MX, OWNER = "d.example", "mx.d.example", "_25._tcp.mx.d.example"
 RULE = Policy(Level.DANE, Origin("f"), discovers=True)
 HOST = HostAddresses(MX, ("192.0.2.1",), True, MX)
-BY_MX = Vouched(HOST, DOMAIN, True, True, DOMAIN)
+BY_MX = Vouched(HOST, DOMAIN, mx=True, mx_secure=True, canonical_domain=DOMAIN)
 POLICY = StsPolicy(StsMode.ENFORCE, 86400, (MX,))
 
 
@@ -50,9 +50,9 @@ def test_records_with_the_names_that_go_with_them() -> None:
     dane = Case(KEY).about().dane
     assert dane is not None and dane.tlsas is not None
     assert (dane.tlsas.usable, dane.names, dane.mx_secure, dane.asked) == ((KEY,), (MX, DOMAIN), True, 1000.0)
-    dane = Case(KEY).about(vouched=Vouched(HOST, DOMAIN, True, False, DOMAIN)).dane
+    dane = Case(KEY).about(vouched=Vouched(HOST, DOMAIN, mx=True, canonical_domain=DOMAIN)).dane
     assert dane is not None and (dane.names, dane.mx_secure) == ((MX,), False)
-    dane = Case(KEY).about(vouched=Vouched(HOST, MX)).dane
+    dane = Case(KEY).about(vouched=Vouched(HOST, MX, routed=True)).dane
     assert dane is not None and (dane.names, dane.mx_secure) == ((MX,), True)
 
 
@@ -108,3 +108,20 @@ def test_what_was_found_counts_whatever_the_cache_shows() -> None:
 def test_without_a_cache_there_is_no_sts() -> None:
     sts = Case(policies=False).about().sts
     assert sts is not None and sts.policy is None and sts.note
+
+
+def test_a_domains_policy_says_nothing_of_our_own_relays() -> None:
+    case, relay = Case(), Vouched(HOST, MX, routed=True)
+    case.policies.known[DOMAIN] = POLICY
+    assert case.about(vouched=relay).sts is None and not case.policies.asked
+    sts = case.about(Policy(Level.STS, Origin("f")), relay).sts
+    assert sts is not None and sts.policy is not None, "a rule may want it all the same"
+
+
+def test_where_there_is_nothing_to_ask() -> None:
+    address = Vouched(routed=True)
+    assert asks_nobody(RULE, address) and not asks_nobody(RULE, BY_MX)
+    assert not asks_nobody(RULE, Vouched(HOST, MX, routed=True))
+    assert asks_nobody(Policy(Level.DANE_ONLY, Origin("f")), address)
+    assert asks_nobody(Policy(Level.ENCRYPT, Origin("f")), BY_MX)
+    assert not asks_nobody(Policy(Level.STS, Origin("f")), address)

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from qmtls.ledger.tlsresults import SessionCount, date_of
 from qmtls.smtp.address import Address, AddressError, parse_address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
-from qmtls.tls.results import PolicyType, TlsResult
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 
 REPORT = "TLS report"  # what their envelopes have as identity; no login has a blank in it
 MEDIA_TYPE = "application/tlsrpt+gzip"

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from qmtls.tls.results import MAX_REASON, PolicyType, TlsResult, TlsSession
+from qmtls.tls.results import MAX_REASON, TlsSession
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 
 DAY = 86_400
 KEPT_DAYS = 30

@@ -27,7 +27,11 @@ MAX_OCTETS = 256 * 1024  # on the wire: 64 KiB of policy in chunks, header, cert
 
 
 class HttpsTrouble(Exception):
-    """There is no answer that counts; str() is the sentence."""
+    """There is no answer that counts; str() is the sentence. `certificate`: that of the host is not good."""
+
+    def __init__(self, sentence: str, *, certificate: bool = False) -> None:
+        super().__init__(sentence)
+        self.certificate = certificate
 
 
 @implementer(IStreamClientEndpoint)
@@ -127,14 +131,16 @@ class _Tls(Protocol):
         pipe = self._pipe
         facts = facts_of(pipe.connection, pipe.creator.recorder, client=True, server_name=self._host)
         if facts.leaf is None or not facts.verified:
-            self._fail(f"https://{self._host} showed a certificate that cannot be trusted ({chain_problem(facts)})")
+            what = f"https://{self._host} showed a certificate that cannot be trusted ({chain_problem(facts)})"
+            self._fail(what, certificate=True)
         elif not name_matches(facts.leaf, (self._host,)):
-            self._fail(f"https://{self._host} showed a certificate for {shown_names(facts.leaf)}")
+            what = f"https://{self._host} showed a certificate for {shown_names(facts.leaf)}"
+            self._fail(what, certificate=True)
         else:
             self.secured.callback(None)
 
-    def _fail(self, sentence: str) -> None:
-        self.trouble = self.trouble or HttpsTrouble(sentence)
+    def _fail(self, sentence: str, *, certificate: bool = False) -> None:
+        self.trouble = self.trouble or HttpsTrouble(sentence, certificate=certificate)
         self._end(Failure(self.trouble))
 
     def _end(self, reason: Failure) -> None:

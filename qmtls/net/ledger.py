@@ -1,8 +1,9 @@
 """The thread that writes the ledger, so that neither the reactor nor mail ever waits for it.
 
 `saw` and `session` only add to sums in memory, under a lock that the writer holds for moments. The writer takes what
-has come together in about a second and writes it in one transaction for each kind. What cannot be written is kept and tried again, up to a
-bound; beyond it history is lost, and mail is not. Trouble is said once when it begins and once when it is over.
+has come together in about a second and writes it in one transaction for each kind. What cannot be written is kept and
+tried again, up to a bound; beyond it history is lost, and mail is not. Trouble is said once when it begins and once
+when it is over.
 A process that is killed takes about a second of history with it.
 """
 

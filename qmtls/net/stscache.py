@@ -28,6 +28,7 @@ from qmtls.net.httpsline import HttpsTrouble
 from qmtls.net.resolver import DnsTrouble
 from qmtls.net.sharing import Shared
 from qmtls.net.stsfiles import StsFiles, canonical_domain
+from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import CachedPolicy, StsError, StsPolicy, read_policy, read_record
 
 RECHECK_SECONDS = 1800.0  # between two looks at a domain's record
@@ -70,6 +71,7 @@ class _Known:
     next_look: float = 0.0
     next_fetch: float = 0.0  # not before, after a failure
     sentence: str = ""
+    broken: TlsResult | None = None  # why the policy that the last record named cannot be had, for TLS reports
 
 
 class StsCache:
@@ -118,6 +120,11 @@ class StsCache:
         if self._now() >= known.looked + MISMATCH_SECONDS:
             await self._look(domain, forced=True)
         return self._fresh(known)
+
+    def broken(self, domain: str) -> TlsResult | None:
+        """What is wrong with the policy that the domain's record names, as the last look found."""
+        known = self._known.get(canonical_domain(domain))
+        return known.broken if known is not None else None
 
     async def evidence(self, domain: str) -> StsEvidence:
         """What is known, without asking the network."""
@@ -203,7 +210,7 @@ class StsCache:
                 return
             id = cached.id  # whoever can keep the record from us must not make the policy run out
         if not id:
-            known.sentence = f"there is no MTA-STS record at _mta-sts.{domain}"
+            known.sentence, known.broken = f"there is no MTA-STS record at _mta-sts.{domain}", None
             known.next_look = now + RECHECK_SECONDS
         elif cached is not None and cached.id == id and not renew:
             known.sentence = "its record has the id of the cached policy"
@@ -215,11 +222,11 @@ class StsCache:
         try:
             policy = read_policy(await self._fetch(domain))
         except (HttpsTrouble, StsError) as problem:
-            known.sentence = f"the policy with id {id} cannot be had: {problem}"
+            known.sentence, known.broken = f"the policy with id {id} cannot be had: {problem}", _result(problem)
             known.next_fetch = known.next_look = self._now() + RETRY_SECONDS
             return
         now = self._now()
-        known.sentence = f"the policy with id {id} was fetched"
+        known.sentence, known.broken = f"the policy with id {id} was fetched", None
         used = known.cached.used if known.cached is not None else known.used
         await self._store(known, CachedPolicy(domain, id, policy, now, now, used))
 
@@ -233,6 +240,13 @@ class StsCache:
         except OSError as problem:
             # Mail does not wait for it; a restart begins anew.
             log.warn("the STS policy of {domain} cannot be kept: {problem}", domain=cached.domain, problem=problem)
+
+
+def _result(problem: HttpsTrouble | StsError) -> TlsResult:
+    """RFC 8460 section 4.3.2.2."""
+    if isinstance(problem, StsError):
+        return TlsResult.STS_POLICY_INVALID
+    return TlsResult.STS_WEBPKI_INVALID if problem.certificate else TlsResult.STS_POLICY_FETCH_ERROR
 
 
 def _newer(one: CachedPolicy | None, other: CachedPolicy | None) -> CachedPolicy | None:

@@ -16,6 +16,7 @@ from qmtls.net.stscache import StsEvidence as StsFindings
 from qmtls.tls.dane import reference_names
 from qmtls.tls.demand import Level, Policy
 from qmtls.tls.evidence import DaneEvidence, Evidence, StsEvidence, dane_decides
+from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import CachedPolicy, StsPolicy
 
 
@@ -25,6 +26,8 @@ class Policies(Protocol):
     async def policy(self, domain: str) -> StsPolicy | None: ...
 
     async def recheck(self, domain: str) -> StsPolicy | None: ...
+
+    def broken(self, domain: str) -> TlsResult | None: ...
 
     async def evidence(self, domain: str) -> StsFindings: ...
 
@@ -97,11 +100,12 @@ class Witness:
         if self.policies is None:
             return StsEvidence(note="MTA-STS is not asked for here")
         found = await (self.policies.recheck(domain) if again else self.policies.policy(domain))
+        broken = self.policies.broken(domain)
         if found is None and policy.level is not Level.STS:
-            return StsEvidence()
+            return StsEvidence(broken=broken)
         known = await self.policies.evidence(domain)
         if found is None:
-            return StsEvidence(note=known.sentence)
+            return StsEvidence(note=known.sentence, broken=broken)
         cached = known.cached
         if cached is None or cached.policy != found:  # never less than what was found
             cached = CachedPolicy(domain, "unknown", found, self.now(), self.now(), self.now())

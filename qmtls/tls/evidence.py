@@ -13,6 +13,7 @@ from qmtls.tls.dane import Demand, Tlsas
 from qmtls.tls.demand import UNVERIFIED, Level, Policy
 from qmtls.tls.names import canonical
 from qmtls.tls.policy import with_names
+from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import CachedPolicy, StsMode
 
 REQUIRETLS = "REQUIRETLS of the message"
@@ -38,10 +39,11 @@ class DaneEvidence:
 @dataclass(frozen=True, slots=True)
 class StsEvidence:
     """The MTA-STS policy of one domain, if a fresh one is known; else `note` says why not: mail then goes without
-    (RFC 8461 section 5)."""
+    (RFC 8461 section 5). `broken`: a record names one, and it cannot be had."""
 
     policy: CachedPolicy | None = None
     note: str = ""
+    broken: TlsResult | None = None
 
 
 @dataclass(frozen=True, slots=True)

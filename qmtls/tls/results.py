@@ -8,45 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 
 from qmtls.tls.complaints import worst_words
 from qmtls.tls.dane import Demand, Tlsa, judge_dane
 from qmtls.tls.demand import Level
-from qmtls.tls.evidence import DaneEvidence, Evidence
+from qmtls.tls.evidence import DaneEvidence, Evidence, StsEvidence
 from qmtls.tls.facts import TlsFacts
 from qmtls.tls.fallback import NoTls, Trouble
 from qmtls.tls.names import name_matches, shown_names
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 from qmtls.tls.sts import StsMode, StsPolicy
 
 MAX_REASON = 200  # characters
 
 _DATES = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-
-
-class PolicyType(Enum):
-    """Which kind of policy a session was judged by (section 4.4)."""
-
-    TLSA = "tlsa"
-    STS = "sts"
-    NONE = "no-policy-found"
-
-
-class TlsResult(Enum):
-    """How it ended; all but SUCCESS are result types of section 4.3."""
-
-    SUCCESS = "success"
-    STARTTLS_NOT_SUPPORTED = "starttls-not-supported"
-    CERTIFICATE_HOST_MISMATCH = "certificate-host-mismatch"
-    CERTIFICATE_EXPIRED = "certificate-expired"
-    CERTIFICATE_NOT_TRUSTED = "certificate-not-trusted"
-    VALIDATION_FAILURE = "validation-failure"
-    TLSA_INVALID = "tlsa-invalid"
-    DNSSEC_INVALID = "dnssec-invalid"
-    DANE_REQUIRED = "dane-required"
-    STS_POLICY_FETCH_ERROR = "sts-policy-fetch-error"
-    STS_POLICY_INVALID = "sts-policy-invalid"
-    STS_WEBPKI_INVALID = "sts-webpki-invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +66,11 @@ def judge_session(
         return _by_dane(dane, found, now)
     if level is Level.DANE_ONLY:
         return Finding(PolicyType.TLSA, TlsResult.DANE_REQUIRED, "our rule for this domain demands TLSA records")
-    known = evidence.sts.policy if evidence.sts is not None else None
-    if known is not None and known.policy.mode is not StsMode.NONE:
-        return _by_sts(known.policy, found, host)
+    sts = evidence.sts or StsEvidence()
+    if sts.policy is not None and sts.policy.policy.mode is not StsMode.NONE:
+        return _by_sts(sts.policy.policy, found, host)
+    if sts.broken is not None:
+        return Finding(PolicyType.STS, sts.broken)
     match found:
         case None:
             return None

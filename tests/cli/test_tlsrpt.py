@@ -26,7 +26,8 @@ from qmtls.ledger.tlsresults import (
     write_sessions,
 )
 from qmtls.spool.maildir import MaildirSpool
-from qmtls.tls.results import PolicyType, TlsResult, TlsSession
+from qmtls.tls.results import TlsSession
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 from tests.cli.conftest import Cli
 from tests.delivery.test_tlsreading import JSON, mail
 from tests.net import nameserver

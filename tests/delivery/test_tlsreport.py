@@ -25,7 +25,8 @@ from qmtls.delivery.tlsreport import (
 )
 from qmtls.ledger.tlsresults import SessionCount, day_number
 from qmtls.smtp.address import Address
-from qmtls.tls.results import PolicyType, TlsResult, TlsSession
+from qmtls.tls.results import TlsSession
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 from tests.delivery.rfc8460 import check_report
 
 BY = Reporting(Address("tlsrpt", "here.example"), 'Gr\xfc\xdfe & "Co"', "post@here.example")

@@ -32,7 +32,8 @@ from qmtls.ledger.tlsresults import (
     session_counts,
     write_sessions,
 )
-from qmtls.tls.results import PolicyType, TlsResult, TlsSession
+from qmtls.tls.results import TlsSession
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 
 TODAY = 20_000
 GOOD = TlsSession("a.example", PolicyType.NONE, (), "mx.a.example", "192.0.2.1", "192.0.2.2", TlsResult.SUCCESS)

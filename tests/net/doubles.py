@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from qmtls.net.resolver import Answer, DnsTrouble, HostAddresses, MailExchangers, NoSuchName
 from qmtls.net.stscache import StsEvidence
 from qmtls.spool.api import Filing, Incoming, Spool
+from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import CachedPolicy, StsPolicy
 
 
@@ -127,6 +128,7 @@ class Policies:
     def __init__(self) -> None:
         self.known: dict[str, Any] = {}
         self.newer: dict[str, StsPolicy] = {}
+        self.cannot_be_had: dict[str, TlsResult] = {}
         self.asked: list[str] = []
 
     async def policy(self, domain: str) -> StsPolicy | None:
@@ -144,6 +146,9 @@ class Policies:
         found = self.known.get(domain)
         assert found is None or isinstance(found, StsPolicy)
         return found
+
+    def broken(self, domain: str) -> TlsResult | None:
+        return self.cannot_be_had.get(domain)
 
     async def evidence(self, domain: str) -> StsEvidence:
         policy = self.known.get(domain)

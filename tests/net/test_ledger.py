@@ -16,7 +16,8 @@ from qmtls.ledger.clients import ClientRecord, ClientSeen, ShownClient, client_r
 from qmtls.ledger.schema import open_ledger, read_ledger
 from qmtls.net import ledger as module
 from qmtls.net.ledger import Ledger
-from qmtls.tls.results import PolicyType, TlsResult, TlsSession
+from qmtls.tls.results import TlsSession
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 
 JOE = ShownClient("joe@client.test", "ab" * 32, 1_800_000_000)
 PATIENCE = 20.0

@@ -13,6 +13,7 @@ from qmtls.net.httpsline import HttpsTrouble
 from qmtls.net.resolver import DnsTrouble
 from qmtls.net.stscache import RECHECK_SECONDS, RETRY_SECONDS, UNUSED_SECONDS, StsCache
 from qmtls.net.stsfiles import StsFiles
+from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import StsMode, StsPolicy
 from tests.net.doubles import off_reactor
 
@@ -172,6 +173,26 @@ def test_a_host_that_cannot_be_reached_at_first_means_no_policy_for_five_minutes
     world.body = text()
     world.time += RETRY_SECONDS
     assert world.policy() == POLICY
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (NO_HOST, TlsResult.STS_POLICY_FETCH_ERROR),
+        (HttpsTrouble("a bad one", certificate=True), TlsResult.STS_WEBPKI_INVALID),
+        (b"nonsense", TlsResult.STS_POLICY_INVALID),
+    ],
+)
+def test_why_a_policy_cannot_be_had(world: World, body: Any, result: TlsResult) -> None:
+    assert world.cache.broken(DOMAIN) is None
+    world.body = body
+    assert world.policy() is None
+    assert world.cache.broken(f"{DOMAIN}.") is result
+    world.body = text()
+    world.time += 301
+    world.policy()
+    assert world.policy() == POLICY
+    assert world.cache.broken(DOMAIN) is None
 
 
 def test_a_domain_without_record_is_asked_every_half_hour(world: World) -> None:

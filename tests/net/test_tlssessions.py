@@ -12,6 +12,7 @@ from qmtls.net.targets import Target
 from qmtls.tls.dane import Tlsa
 from qmtls.tls.pin import key_digest
 from qmtls.tls.results import TlsSession
+from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import StsMode, StsPolicy
 from tests.net import certs
 from tests.net.certs import authority
@@ -96,3 +97,14 @@ def test_by_the_policy_that_was_found(tmp_path: Path) -> None:
     )
     assert (second.policy_type.value, second.result.value) == ("tlsa", "success")
     assert second.policy_strings == (f"3 1 1 {key_digest(GOOD.cert).hex()}",)
+
+
+def test_a_policy_that_cannot_be_had(tmp_path: Path) -> None:
+    way = WayOut(tmp_path / "control", {**REPORTS, "tlsdefault": "dane\n"})
+    found: list[TlsSession] = []
+    way.dialer = replace(way.dialer, count=found.append)
+    way.policies.cannot_be_had[DOMAIN] = TlsResult.STS_POLICY_FETCH_ERROR
+    way.host(Host(GOOD))
+    assert way.dial()
+    (session,) = found
+    assert (session.policy_type.value, session.result.value) == ("sts", "sts-policy-fetch-error")

@@ -20,7 +20,8 @@ from qmtls.net.httpsline import HttpsTrouble
 from qmtls.service.tlsreports import LEAST_DELAY, MOST_DELAY, Outlets, Sender, TlsReports
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import SpoolError
-from qmtls.tls.results import PolicyType, TlsResult, TlsSession
+from qmtls.tls.results import TlsSession
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 from tests.control.directory import compiled
 from tests.delivery.rfc8460 import check_report
 from tests.net.doubles import TROUBLE, off_reactor

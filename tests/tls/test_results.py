@@ -10,7 +10,8 @@ from qmtls.tls.evidence import DaneEvidence, Evidence, StsEvidence
 from qmtls.tls.facts import ChainError, TlsFacts
 from qmtls.tls.fallback import NOT_OFFERED, NoTls, Trouble
 from qmtls.tls.pin import key_digest
-from qmtls.tls.results import Finding, PolicyType, TlsResult, judge_session, without_tls
+from qmtls.tls.results import Finding, judge_session, without_tls
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 from qmtls.tls.sts import CachedPolicy, StsMode, StsPolicy
 from tests.tls.pki import NOW, host
 
@@ -102,6 +103,12 @@ def test_what_is_told_of_a_policy() -> None:
         ("version: STSv1", "mode: enforce", "mx: *.a.example", "mx: b.example", "max_age: 86400"),
         ("*.a.example", "b.example"),
     )
+
+
+def test_a_policy_that_cannot_be_had() -> None:
+    sts = StsEvidence(broken=TlsResult.STS_WEBPKI_INVALID)
+    assert result(facts(), sts=sts) == ("sts", "sts-webpki-invalid")
+    assert result(NOT_OFFERED, sts=sts) == ("sts", "sts-webpki-invalid")
 
 
 # ------------------------------------------------------------ DANE

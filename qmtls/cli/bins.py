@@ -1,40 +1,95 @@
 """The queue as the commands see it: all bins read where they lie, without a lock, while their owners work in them.
 
 A message may be delivered or move while it is looked at: then it is simply not there. A file that is not ours is
-reported and left alone.
+reported and left alone. Of a long queue only names are in memory, and in no order not even those.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Self
 
 from qmtls.cli.home import why
-from qmtls.cli.output import CommandError
+from qmtls.cli.output import DONE, FINDINGS, CommandError, clean
 from qmtls.cli.owner import as_owner_of
+from qmtls.delivery.holds import Hold, Holds
+from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Envelope
-from qmtls.spool.api import Attempt, Malformed, NotInSpool, SpoolError, Waiting, pending
-from qmtls.spool.bins import is_bin, poke
+from qmtls.spool.api import (
+    ATTEMPT,
+    HOLD,
+    Attempt,
+    Malformed,
+    NotInSpool,
+    SpoolError,
+    Stored,
+    Waiting,
+    ordered_back,
+    pending,
+)
+from qmtls.spool.bins import is_bin
+from qmtls.spool.files import Files, OsFiles
 from qmtls.spool.maildir import MaildirSpool
+
+HELD_LAST = "9"  # in an order by time, where times begin with a digit below it
+
+
+class State(Enum):
+    """What a message waits for."""
+
+    NEW = "new"  # its first attempt
+    WAITING = "waiting"  # its next one
+    HELD = "held"
+    RETURNING = "returning"  # the report to its sender
+
+
+class Sort(Enum):
+    ARRIVED = "arrived"
+    NEXT = "next"
+    SIZE = "size"
+    NONE = "none"
+
+
+class Looking(OsFiles):
+    """For who changes nothing: there is nothing to make last."""
+
+    def sync(self, fd: int) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message in one bin, read whole except for its content."""
+    """One message in one bin, read whole except for its content. `ruled`: recipients that a standing hold keeps."""
 
     bin: MaildirSpool
-    waiting: Waiting
-    envelope: Envelope
-    size: int
-    history: tuple[Attempt, ...]
+    stored: Stored
+    ruled: dict[int, Hold]
 
     @property
     def id(self) -> str:
-        return self.waiting.id
+        return self.stored.waiting.id
+
+    @property
+    def waiting(self) -> Waiting:
+        return self.stored.waiting
+
+    @property
+    def envelope(self) -> Envelope:
+        return self.stored.envelope
+
+    @property
+    def size(self) -> int:
+        return self.stored.size
+
+    @property
+    def history(self) -> tuple[Attempt, ...]:
+        return self.stored.history
 
     @property
     def to(self) -> tuple[int, ...]:
@@ -42,8 +97,13 @@ class Entry:
         return pending(len(self.envelope.recipients), self.history)
 
     @property
+    def recipients(self) -> list[Address]:
+        """Those still waiting."""
+        return [self.envelope.recipients[n].address for n in self.to]
+
+    @property
     def addresses(self) -> list[str]:
-        return [str(self.envelope.recipients[n].address) for n in self.to]
+        return [str(address) for address in self.recipients]
 
     @property
     def sender(self) -> str:
@@ -51,105 +111,188 @@ class Entry:
         return "" if self.envelope.reverse_path is None else str(self.envelope.reverse_path)
 
     @property
+    def state(self) -> State:
+        if self.waiting.returning:
+            return State.RETURNING
+        if self.waiting.held or (self.ruled and len(self.ruled) == len(self.to)):
+            return State.HELD
+        return State.WAITING if self.waiting.due else State.NEW
+
+    @property
+    def held(self) -> bool:
+        return self.state is State.HELD
+
+    @property
     def next(self) -> float | None:
         """When it is tried next; since its arrival if it never was; None while it is held."""
-        if self.waiting.held:
+        if self.held:
             return None
         return self.waiting.due or self.envelope.arrival.time
 
     @property
     def attempts(self) -> int:
-        return sum(1 for attempt in self.history if attempt.event == "attempt")
+        return sum(1 for attempt in self.history if attempt.event == ATTEMPT)
 
     @property
     def reason(self) -> str:
-        """The last attempt's sentence for the first recipient still waiting."""
+        """The sentence of who holds it, and the last attempt's for the first recipient still waiting."""
         waiting = self.to
+        if not waiting:
+            return ""
+        order = self._order()
+        words = order.reasons[0][1] if order is not None and order.reasons else ""
+        rule = self.ruled.get(waiting[0])
+        if not words and rule is not None:
+            words = rule.sentence
+        last = self._last_reason(waiting[0])
+        return words if not last or last == words else f"{words}; {last}" if words else last
+
+    def _order(self) -> Attempt | None:
+        """What an operator said last, if that is in force."""
+        if self.waiting.returning:
+            return ordered_back(self.history)
+        if self.waiting.held:
+            return next((one for one in reversed(self.history) if one.event == HOLD), None)
+        return None
+
+    def _last_reason(self, recipient: int) -> str:
         for attempt in reversed(self.history):
-            for index, sentence in attempt.reasons:
-                if waiting and index == waiting[0]:
-                    return sentence
+            if attempt.event == ATTEMPT:
+                for index, sentence in attempt.reasons:
+                    if index == recipient:
+                        return sentence
         return ""
 
 
 class Queue:
     """Every bin below one queue directory. A context manager; `trouble` gets a line for what cannot be read."""
 
-    def __init__(self, path: Path, trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, trouble: Callable[[str], None], holds: Holds | None = None, files: Files | None = None
+    ) -> None:
         self._path = path
         self._trouble = trouble
+        self._holds = holds or Holds()
+        self._files = files or Looking()
+        self._now = 0.0
         self._stack = ExitStack()
-        self._bins: list[MaildirSpool] = []
+        self._strangers: list[str] = []
+        self.bins: list[MaildirSpool] = []
 
     def __enter__(self) -> Self:
         try:
-            names = sorted(entry.name for entry in os.scandir(self._path) if is_bin(entry.name) and entry.is_dir())
+            found = sorted(os.scandir(self._path), key=lambda entry: entry.name)
         except OSError as problem:
             raise CommandError(f"{self._path}: {why(problem)}; --home names the home directory") from None
         self._stack.enter_context(as_owner_of(self._path))
-        for name in names:
+        for entry in found:
+            if not is_bin(entry.name) or not entry.is_dir():
+                self._strangers.append(entry.name)
+                continue
             try:
-                spool = MaildirSpool(self._path / name)
+                spool = MaildirSpool(self._path / entry.name, self._files)
             except SpoolError as problem:
                 self._trouble(str(problem))
                 continue
             self._stack.callback(spool.close)
-            self._bins.append(spool)
+            self.bins.append(spool)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def entries(self) -> Iterator[Entry]:
-        """Every message, oldest first (by queue id); only names are in memory at once."""
-        found = self._scan(lambda id: True)
-        for spool in self._bins:
-            for line in spool.foreign():
-                self._trouble(f"{spool.path}/{line}")
-        yield from self._read_all(found, sorted(found))
+    def entries(self, now: float, sort: Sort = Sort.ARRIVED) -> Iterator[Entry]:
+        """Every message, and a word on each thing that is not ours."""
+        self._now = now
+        if sort is Sort.NONE:
+            for spool in self.bins:
+                yield from self._read_all(spool, self._scan(spool))
+        else:
+            yield from self._sorted(sort)
+        for name in self._strangers:
+            self._trouble(f"{self._path / name}: not a bin of the queue")
 
-    def find(self, ids: Sequence[str]) -> Iterator[Entry]:
+    def find(self, ids: Sequence[str], now: float) -> Iterator[Entry]:
         """The messages of these ids, in this order, as far as there are any."""
-        wanted = dict.fromkeys(ids)
-        found = self._scan(wanted.__contains__)
-        yield from self._read_all(found, [id for id in wanted if id in found])
+        self._now = now
+        for id in dict.fromkeys(ids):
+            for spool in self.bins:
+                if spool.look(id) is not None:
+                    yield from self._read_all(spool, [id])
+                    break
 
-    def _scan(self, wanted: Callable[[str], bool]) -> dict[str, tuple[MaildirSpool, Waiting]]:
-        found = {}
-        for spool in self._bins:
-            try:
-                for waiting in spool.scan():
-                    if wanted(waiting.id):
-                        found[waiting.id] = (spool, waiting)
-            except SpoolError as problem:
-                self._trouble(str(problem))
-        return found
+    def scan(self) -> Iterator[Waiting]:
+        """Names and times of all messages."""
+        for spool in self.bins:
+            yield from self._waiting(spool)
 
-    def _read_all(self, found: dict[str, tuple[MaildirSpool, Waiting]], ids: Iterable[str]) -> Iterator[Entry]:
-        for id in ids:
-            if entry := self._read(*found[id]):
-                yield entry
+    def _sorted(self, sort: Sort) -> Iterator[Entry]:
+        """One string a message: its place in the order, its name, its bin."""
+        keys: list[str] = []
+        for number, spool in enumerate(self.bins):
+            keys += [f"{_key(sort, spool, waiting)} {waiting.id} {number}" for waiting in self._waiting(spool)]
+        keys.sort(reverse=sort is Sort.SIZE)
+        for key in keys:
+            _, id, number_ = key.rsplit(" ", 2)
+            yield from self._read_all(self.bins[int(number_)], [id])
 
-    def _read(self, spool: MaildirSpool, waiting: Waiting) -> Entry | None:
-        id = waiting.id
+    def _scan(self, spool: MaildirSpool) -> Iterator[str]:
+        return (waiting.id for waiting in self._waiting(spool))
+
+    def _waiting(self, spool: MaildirSpool) -> Iterator[Waiting]:
         try:
-            return Entry(spool, waiting, spool.envelope(id), spool.content(id).size, spool.history(id))
-        except NotInSpool:
-            return None  # delivered meanwhile
-        except (Malformed, SpoolError) as problem:
-            self._trouble(f"{spool.path}: {id}: {problem}")
-            return None
+            yield from spool.scan()
+        except SpoolError as problem:
+            self._trouble(str(problem))
+        for line in spool.foreign():
+            self._trouble(f"{spool.path}/{line}")
+
+    def _read_all(self, spool: MaildirSpool, ids: Iterator[str] | list[str]) -> Iterator[Entry]:
+        for id in ids:
+            try:
+                stored = spool.stored(id)
+            except NotInSpool:
+                continue  # delivered meanwhile
+            except (Malformed, SpoolError) as problem:
+                self._trouble(f"{spool.path}: {id}: {problem}")
+                continue
+            ruled = {}
+            if self._holds:
+                todo = pending(len(stored.envelope.recipients), stored.history)
+                ruled = self._holds.held(stored.envelope, todo, self._now)
+            yield Entry(spool, stored, ruled)
 
 
-def retry_now(entry: Entry, now: float) -> bool:
-    """Makes a waiting message due. False if there is nothing to do: it was never tried, is held, or is gone."""
-    if entry.waiting.held or not entry.waiting.due:
-        return False
-    try:
-        os.utime(entry.bin.path / "cur" / entry.id, (now, now), follow_symlinks=False)
-        poke(entry.bin.path)
-    except FileNotFoundError:
-        return False
-    except OSError as problem:
-        raise CommandError(f"{entry.bin.path}/cur/{entry.id}: {why(problem)}") from None
-    return True
+def _key(sort: Sort, spool: MaildirSpool, waiting: Waiting) -> str:
+    """Ids sort by the time of arrival."""
+    match sort:
+        case Sort.NEXT:
+            return HELD_LAST if waiting.held else f"{waiting.due:017.6f}"
+        case Sort.SIZE:
+            return f"{_octets(spool, waiting.id):020}"
+        case _:
+            return waiting.id
+
+
+def _octets(spool: MaildirSpool, id: str) -> int:
+    """Of the file, with the envelope."""
+    for part in ("new", "cur"):
+        try:
+            return os.lstat(f"{spool.path}/{part}/{id}").st_size
+        except OSError:
+            continue
+    return 0
+
+
+class Trouble:
+    """Names each unreadable thing once, and remembers that there was one."""
+
+    def __init__(self) -> None:
+        self.status = DONE
+        self._named: set[str] = set()
+
+    def __call__(self, line: str) -> None:
+        self.status = FINDINGS
+        if line not in self._named:
+            self._named.add(line)
+            print(f"qmtls: {clean(line)}", file=sys.stderr)

@@ -5,7 +5,7 @@ Loaded only where there is something to expand: what reads the control files cos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qmtls.cli.home import Home
 from qmtls.cli.inject import BadControl
@@ -25,3 +25,13 @@ def expand(home: Home, me: str, addresses: Sequence[Address]) -> Sequence[Addres
             return tuple(dict.fromkeys(path for address in addresses for path in ours.expand(address, is_mailbox)))
     except ControlError as problem:
         raise BadControl(str(problem)) from None
+
+
+def locality(home: Home, me: str) -> Callable[[Address], bool]:
+    """Whether an address is one of ours; of none if the control files cannot be read."""
+    try:
+        with as_owner_of(home.queue):
+            ours = load_recipients(home.control, me)
+    except ControlError:
+        return lambda address: False
+    return lambda address: bool(ours.names(address))

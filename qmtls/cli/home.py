@@ -1,4 +1,4 @@
-"""Where things lie: HOME and its four parts, and the names that the mail-making commands go by."""
+"""Where things lie: HOME and its parts, which may be moved, and the names that the mail-making commands go by."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ DEFAULT = "/var/qmtls"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A home directory; nothing is checked or made before it is used."""
+    """A home directory; nothing is checked or made before it is used. The others are parts that lie elsewhere."""
 
     root: Path
+    moved_control: Path | None = None
+    moved_queue: Path | None = None
+    moved_state: Path | None = None
 
     @property
     def control(self) -> Path:
-        return self.root / "control"
+        return self.moved_control or self.root / "control"
 
     @property
     def queue(self) -> Path:
-        return self.root / "queue"
+        return self.moved_queue or self.root / "queue"
 
     @property
     def mail(self) -> Path:
@@ -31,7 +34,7 @@ class Home:
 
     @property
     def state(self) -> Path:
-        return self.root / "state"
+        return self.moved_state or self.root / "state"
 
     @property
     def authority(self) -> Path:
@@ -63,6 +66,11 @@ class Home:
 
 def default_home() -> str:
     return os.environ.get("QMTLS_HOME") or DEFAULT
+
+
+def moved(path: str | None) -> Path | None:
+    """An option's directory, from where we are."""
+    return None if path is None else Path(path).absolute()
 
 
 def why(problem: Exception) -> str:

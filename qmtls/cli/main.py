@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from qmtls import __version__
-from qmtls.cli.home import DEFAULT, Home, default_home
+from qmtls.cli.home import DEFAULT, Home, default_home, moved
 from qmtls.cli.output import FINDINGS, CommandError
 from qmtls.cli.parser import Commands, Parser
 
@@ -61,6 +61,8 @@ def _add_home(parser: Parser) -> None:
     parser.add_argument(
         "--home", metavar="DIR", default=default_home(), help=f"home directory (default: $QMTLS_HOME, else {DEFAULT})"
     )
+    for part in ("control", "queue", "state"):
+        parser.add_argument(f"--{part}", dest=f"moved_{part}", metavar="DIR", help=f"where not HOME/{part}")
 
 
 def _named(argv: Sequence[str] | None) -> Sequence[str]:
@@ -76,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, rest = build_parser(_named(argv)).parse_known_args(argv)
     if rest:
         args.parser.error(f"unknown: {' '.join(rest)}")
-    args.home = Home(Path(args.home).absolute())
+    parts = (moved(args.moved_control), moved(args.moved_queue), moved(args.moved_state))
+    args.home = Home(Path(args.home).absolute(), *parts)
     try:
         status: int = args.run(args)
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from qmtls.spool.api import Attempt, Filing
 from qmtls.spool.maildir import MaildirSpool
 from tests.cli.conftest import Cli
 
-ARRIVED = 1795356309.0
+ARRIVED = float(int(time.time()) - 86_400)
 REASON = "mx.b.test[192.0.2.1]: its key is not the one pinned in control/b.test.pem"
 
 
@@ -97,6 +97,19 @@ def test_list_for_people(cli: Cli, queue: Path) -> None:
         (("--domain", "b.test"), ["0001a"]),
         (("--domain", ".b.test"), ["0002b"]),
         (("--domain", "D.test", "--from", "@a.test"), []),
+        (("--client", "198.51.100.0/24"), ["0001a", "0002b", "0003c"]),
+        (("--client", "198.51.100.8"), []),
+        (("--client", "Joe@a.test"), ["0001a", "0002b", "0003c"]),
+        (("--client", "client.test", "--held"), ["0003c"]),
+        (("--reason", "NOT THE ONE pinned"), ["0001a", "0003c"]),
+        (("--older", "1w"), []),
+        (("--younger", "1w"), ["0001a", "0002b", "0003c"]),
+        (("--larger", "20"), ["0001a", "0002b", "0003c"]),
+        (("--larger", "1K"), []),
+        (("--held",), ["0003c"]),
+        (("--state", "new"), ["0002b"]),
+        (("--state", "waiting"), ["0001a"]),
+        (("--held", "--state", "new"), []),
     ],
 )
 def test_filters(cli: Cli, queue: Path, arguments: tuple[str, ...], found: list[str]) -> None:
@@ -124,7 +137,7 @@ def test_show(cli: Cli, queue: Path) -> None:
 
 
 def test_unknown_ids(cli: Cli, queue: Path) -> None:
-    for verb in ("show", "retry", "remove"):
+    for verb in ("show", "retry", "hold", "release", "remove"):
         result = cli("queue", verb, "0001a", "nothere", "../../control/me")
         assert result.status == 1
         assert "nothere: no such message" in result.err
@@ -138,7 +151,8 @@ def test_retry_makes_waiting_mail_due(cli: Cli, queue: Path) -> None:
     os.utime(owner, (1, 1))
     result = cli("queue", "retry", "0001a", "0002b", "0003c")
     assert result.status == 0
-    assert result.out.splitlines() == ["0001a: due now", "0002b: was due already", "0003c: held"]
+    said = [line.partition(" (")[0] for line in result.out.splitlines()]
+    assert said == ["0001a: due now", "0002b: was due already", "0003c: held"]
     spool = MaildirSpool(queue / "queue/1")
     due = {waiting.id: (waiting.due, waiting.held) for waiting in spool.scan()}
     spool.close()
@@ -148,15 +162,21 @@ def test_retry_makes_waiting_mail_due(cli: Cli, queue: Path) -> None:
 
 
 def test_remove_by_filter(cli: Cli, queue: Path) -> None:
-    assert cli("queue", "remove", "--from", "@evil.test").status == 0
+    asked = cli("queue", "remove", "--from", "@evil.test")
+    assert (asked.status, asked.out, "1 message matches; nothing was changed" in asked.err) == (1, "", True)
+    dry = cli("queue", "remove", "--from", "@evil.test", "--dry-run", "--yes")
+    assert (dry.status, dry.out) == (0, "0003c: would be removed (<eve@evil.test> to ann@d.test)\n")
+    assert len(ids(cli)) == 3
+    assert cli("queue", "remove", "--from", "@evil.test", "--yes").status == 0
     assert ids(cli) == ["0001a", "0002b"]
     assert not list((queue / "queue").rglob("0003c"))
-    assert cli("queue", "remove", "--from", "@evil.test").status == 1
+    assert cli("queue", "remove", "--from", "@evil.test", "--yes").status == 1
 
 
-@pytest.mark.parametrize("verb", ["retry", "remove"])
+@pytest.mark.parametrize("verb", ["retry", "hold", "release", "bounce", "remove"])
 def test_everything_is_never_meant(cli: Cli, queue: Path, verb: str) -> None:
     assert cli("queue", verb).status == 2
+    assert cli("queue", verb, "--yes").status == 2
     assert len(ids(cli)) == 3
 
 
@@ -169,7 +189,7 @@ def test_files_that_are_not_ours(cli: Cli, queue: Path) -> None:
     result = cli("queue", "list", "--json")
     assert result.status == 1
     assert [row["id"] for row in result.rows] == ["0001a", "0002b", "0003c"]
-    for name in ("0009f", "UPPER.case", "0008e"):
+    for name in ("0009f", "UPPER.case", "0008e", "stray"):
         assert name in result.err
     assert broken.read_text() == "not ours"
 

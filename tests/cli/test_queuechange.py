@@ -1,0 +1,241 @@
+"""Orders for mail in the queue: held, released, returned; in batches, by rule, and while nobody else is there."""
+
+from __future__ import annotations
+
+import email
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qmtls.spool.maildir import MaildirSpool
+from tests.cli.conftest import Cli
+from tests.cli.test_queue import REASON, ids, put, queue  # noqa: F401
+
+
+def rows(cli: Cli, *more: str) -> dict[object, dict[str, object]]:
+    return {row["id"]: row for row in cli("queue", "list", "--json", *more).rows}
+
+
+def reports(home: Path) -> list[tuple[str, str]]:
+    """Recipient and text of each message in `inject` that we made."""
+    spool = MaildirSpool(home / "queue/inject")
+    try:
+        found = []
+        for waiting in spool.scan():
+            envelope = spool.envelope(waiting.id)
+            if envelope.arrival.protocol == "local" and envelope.reverse_path is None:
+                text = b"".join(spool.content(waiting.id).chunks()).decode()
+                found.append((str(envelope.recipients[0].address), text))
+        return found
+    finally:
+        spool.close()
+
+
+def test_hold_and_release(cli: Cli, queue: Path) -> None:  # noqa: F811
+    held = cli("queue", "hold", "0001a", "0002b", "0003c", "--note", "until\nMonday")
+    said = [line.partition(" (")[0] for line in held.out.splitlines()]
+    assert (held.status, said) == (0, ["0001a: held", "0002b: held", "0003c: was held already"])
+    for id in ("0001a", "0002b"):
+        assert rows(cli)[id]["held"] is True
+        assert rows(cli)[id]["next"] is None
+    assert str(rows(cli)["0001a"]["reason"]).endswith(f": until Monday; {REASON}")
+    assert str(rows(cli)["0002b"]["reason"]).startswith("held by ")
+    assert rows(cli)["0003c"]["reason"] == REASON
+    (history,) = [row["history"] for row in cli("queue", "show", "--json", "0002b").rows]
+    assert isinstance(history, list) and history[0]["event"] == "hold"
+    assert "until Monday" in cli("queue", "show", "0002b").out
+    assert not (queue / "queue/inject/new/0002b").exists()
+    result = cli("queue", "release", "--held", "--yes")
+    assert (result.status, result.out.count("released")) == (0, 3)
+    assert all(row["held"] is False for row in rows(cli).values())
+    assert rows(cli)["0001a"]["reason"] == REASON
+    assert rows(cli)["0002b"]["attempts"] == 0
+    again = cli("queue", "release", "0001a")
+    assert "was not held" in again.out
+
+
+WORKER = """
+import fcntl, sys
+owner = open(sys.argv[1], "r+")
+fcntl.lockf(owner, fcntl.LOCK_EX)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def worker(queue: Path) -> Iterator[Path]:  # noqa: F811
+    """Somebody owns the bin; the time of his file is long ago."""
+    owner = queue / "queue/1/owner"
+    owner.touch()
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(owner)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield owner
+        process.communicate("")
+
+
+def test_the_owner_of_the_bin_is_told(cli: Cli, worker: Path) -> None:
+    for verb in ("hold", "release", "retry", "bounce", "remove"):
+        os.utime(worker, (1, 1))
+        assert cli("queue", verb, "0001a").status == 0
+        assert worker.stat().st_mtime > 1, verb
+
+
+def test_bounce_is_the_owners_work_if_there_is_one(cli: Cli, worker: Path, queue: Path) -> None:  # noqa: F811
+    assert cli("queue", "bounce", "0001a").status == 0
+    (row,) = cli("queue", "show", "--json", "0001a").rows
+    assert row["state"] == "returning"
+    assert not reports(queue)
+
+
+def test_ids_on_standard_input(cli: Cli, queue: Path) -> None:  # noqa: F811
+    assert cli("queue", "hold", "-", stdin=b"0001a\n\n0002b\n").status == 0
+    assert set(ids(cli, "--held")) == {"0001a", "0002b", "0003c"}
+    lost = cli("queue", "release", "-", stdin=b"0001a\nnothere\n")
+    assert (lost.status, "nothere" in lost.err) == (1, True)
+    assert cli("queue", "hold", "-", stdin=b"").status == 1
+
+
+def test_many_at_once(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qmtls.cli.queuechange.BATCH", 7)
+    for n in range(30):
+        put(home, f"{n:04}", f"u{n}@b.test v@b.test", bin=str(1 + n % 3))
+    result = cli("queue", "hold", "--domain", "b.test", "--yes")
+    assert (result.status, len(result.out.splitlines())) == (0, 30)
+    assert cli("queue", "stat").out.splitlines()[2] == "messages held: 30"
+    assert cli("queue", "remove", "--held", "--yes").status == 0
+    assert cli("queue", "stat", "--json").rows == [{"messages": 0, "new": 0, "held": 0}]
+    assert not list((home / "queue").rglob("log/*"))
+
+
+def test_bounce_while_nobody_is_there(cli: Cli, queue: Path) -> None:  # noqa: F811
+    result = cli("queue", "bounce", "0001a", "--note", "you were hacked")
+    assert (result.status, result.err) == (0, "")
+    ((to, text),) = reports(queue)
+    assert to == "joe@a.test"
+    words = "returned by the administrator before it could be delivered: you were hacked"
+    plain = " ".join(text.split())
+    assert words in plain
+    assert "first@b.test" not in text and "ann@b.test" in text and "bob@c.test" in text
+    assert email.message_from_string(text).get_content_type() == "multipart/report"
+    assert "0001a" not in ids(cli)
+    assert not list((queue / "queue/1").rglob("0001a"))
+
+
+def test_bounce_of_fresh_and_held_mail(cli: Cli, queue: Path) -> None:  # noqa: F811
+    assert cli("queue", "bounce", "0002b", "0003c").status == 0
+    assert {to for to, _ in reports(queue)} == {"postmaster@mx.test", "eve@evil.test"} or {
+        to for to, _ in reports(queue)
+    } == {"eve@evil.test"}
+    assert {"0002b", "0003c"}.isdisjoint(ids(cli))
+
+
+def test_bounce_in_bulk(cli: Cli, home: Path) -> None:
+    for n in range(250):
+        put(home, f"{n:04}", "first@b.test v@b.test", bin="1")
+    assert cli("queue", "bounce", "--domain", "b.test", "--yes").status == 0
+    assert len(reports(home)) == 250
+    assert cli("queue", "stat", "--json").rows[0]["messages"] == 250  # the reports
+
+
+def test_bounce_without_usable_settings_is_left_to_the_service(cli: Cli, queue: Path) -> None:  # noqa: F811
+    (queue / "control/tlspolicy").write_text("nonsense\n")
+    result = cli("queue", "bounce", "0001a")
+    assert (result.status, "control/tlspolicy:1" in result.err) == (1, True)
+    (row,) = cli("queue", "show", "--json", "0001a").rows
+    assert row["state"] == "returning"
+    assert "is being returned" in cli("queue", "list").out
+    assert " bouncing\n" in cli("queue", "list", "--format", "qread").out
+    (queue / "control/tlspolicy").unlink()
+    assert cli("queue", "bounce", "0001a").status == 0
+    assert [to for to, _ in reports(queue)] == ["joe@a.test"]
+
+
+def test_bounce_taken_back(cli: Cli, queue: Path) -> None:  # noqa: F811
+    (queue / "control/tlspolicy").write_text("nonsense\n")
+    cli("queue", "bounce", "0001a")
+    (queue / "control/tlspolicy").unlink()
+    assert "released" in cli("queue", "release", "0001a").out
+    assert cli("queue", "bounce", "0003c").status == 0
+    assert "0001a" in ids(cli)
+
+
+def test_standing_holds_are_shown(cli: Cli, queue: Path) -> None:  # noqa: F811
+    (queue / "control/holds").write_text("# x\nto=ann@b.test\ndomain=.b.test reason=moving\n")
+    found = rows(cli)
+    assert found["0002b"]["held"] is True
+    assert str(found["0002b"]["reason"]) == "held by control/holds:3 (domain=.b.test): moving"
+    assert found["0001a"]["held"] is False, "bob is not held"
+    (row,) = cli("queue", "show", "--json", "0001a").rows
+    assert row["holds"] == {"ann@b.test": "held by control/holds:2 (to=ann@b.test)"}
+    assert "hold      <ann@b.test>  held by control/holds:2" in cli("queue", "show", "0001a").out
+    assert "but held by control/holds:3" in cli("queue", "release", "0002b").out
+    assert set(ids(cli, "--held")) == {"0002b", "0003c"}
+    (queue / "control/holds").write_text("nonsense\n")
+    broken = cli("queue", "list", "--json")
+    assert (broken.status, len(broken.rows), "control/holds:1" in broken.err) == (1, 3, True)
+
+
+def test_pause_and_resume(cli: Cli, queue: Path) -> None:  # noqa: F811
+    holds = queue / "control/holds"
+    holds.write_text("# keep this\nfrom=@x.test\n")
+    assert cli("queue", "pause", "D.test", "--until", "2099-01-31", "--reason", 'the "big"\nmove').status == 0
+    assert holds.read_text().splitlines()[2] == "destination=D.test until=2099-01-31 reason=\"the 'big' move\""
+    assert cli("queue", "pause", "d.test").status == 0
+    assert holds.read_text() == "# keep this\nfrom=@x.test\ndestination=d.test\n", "one line for each"
+    assert cli("queue", "pause").out.splitlines() == ["holds:2: from=@x.test", "holds:3: destination=d.test"]
+    assert [row["rule"] for row in cli("queue", "pause", "--json").rows] == ["from=@x.test", "destination=d.test"]
+    assert "control/holds:3" in str(rows(cli)["0003c"]["reason"])
+    assert cli("queue", "resume", "D.Test").status == 0
+    assert holds.read_text() == "# keep this\nfrom=@x.test\n"
+    assert cli("queue", "resume", "d.test").status == 1
+    for bad in (("a b",), ("d.test", "--until", "soon"), ("@d.test",)):
+        assert cli("queue", "pause", *bad).status == 2
+    assert holds.read_text() == "# keep this\nfrom=@x.test\n"
+
+
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_parts_that_were_moved(cli: Cli, queue: Path, tmp_path: Path, where: str) -> None:  # noqa: F811
+    (queue / "queue").rename(tmp_path / "q")
+    (queue / "control").rename(tmp_path / "c")
+    parts = ("--queue", "q", "--control", "c")
+    for command in (("list", "--json"), ("hold", "0001a"), ("bounce", "0003c"), ("pause", "x.test")):
+        line = (*parts, "queue", *command) if where == "before" else ("queue", *command, *parts)
+        assert cli(*line).status == 0, command
+    assert cli("queue", "list").status == 1
+    assert (tmp_path / "c/holds").read_text() == "destination=x.test\n"
+
+
+def test_orders(cli: Cli, home: Path) -> None:
+    put(home, "0001a", "x@b.test y@b.test")
+    put(home, "0002b", "y@b.test", tried=False)
+    put(home, "0003c", "x@b.test y@b.test", held=True)
+    spool = MaildirSpool(home / "queue/1")
+    incoming = spool.begin("0004d", spool.envelope("0001a"))
+    incoming.write(b"x" * 5000)
+    spool.commit([incoming])
+    spool.close()
+    assert ids(cli, "--sort", "arrived") == ["0001a", "0002b", "0003c", "0004d"]
+    assert ids(cli, "--sort", "next") == ["0002b", "0004d", "0001a", "0003c"]
+    assert ids(cli, "--sort", "size")[0] == "0004d"
+    assert set(ids(cli, "--sort", "none")) == {"0001a", "0002b", "0003c", "0004d"}
+
+
+def test_as_qmail_shows_it(cli: Cli, queue: Path) -> None:  # noqa: F811
+    (queue / "control/locals").write_text("b.test\n")
+    lines = cli("queue", "list", "--format", "qread").out.splitlines()
+    assert lines[0].endswith(" GMT  #0001a  21  <joe@a.test> ")
+    assert lines[1:4] == ["  done\tlocal\tfirst@b.test", "\tlocal\tann@b.test", "\tremote\tbob@c.test"]
+    assert cli("queue", "stat").out.splitlines()[:2] == [
+        "messages in queue: 3",
+        "messages in queue but not yet preprocessed: 1",
+    ]
+    assert json.loads(cli("queue", "list", "--format", "json").out.splitlines()[0])["id"] == "0001a"

@@ -5,12 +5,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from qmtls.control.lists import BadValueError
-from qmtls.control.policies import read_default, read_policy_lines
+from qmtls.control.lists import BadValueError, Line
+from qmtls.control.policies import parse_line, read_default, read_policy_lines
 from qmtls.control.tlsattributes import ALLOWED, CIPHER_GRADES, READERS, versions
 from qmtls.tls.pin import certificate_digest, key_digest
-from qmtls.tls.policy import Level, PolicyLine
+from qmtls.tls.policy import Level, Origin, PolicyLine
 from tests.control.directory import reader
 from tests.tls.pki import certificate, host, pem
 
@@ -308,3 +310,21 @@ def test_a_bad_default_is_a_problem(tmp_path: Path, text: str) -> None:
     files = reader(tmp_path, {"tlsdefault": text})
     read_default(files)
     assert [str(problem.origin) for problem in files.problems] == ["control/tlsdefault:1"]
+
+
+WORDS = st.sampled_from(
+    'may secure pin dane sts match= tafile=ca.crt { } = " , protocols=>=TLSv1.3 groups=X25519: pq=require '
+    "until=2027-01-01 exclude= spki: sha256: .. a.example \u00fc".split()
+)
+
+
+@given(st.lists(WORDS | st.text(max_size=8), max_size=8), st.sampled_from([" ", ",", ""]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_written_is_understood_or_refused(tmp_path: Path, words: list[str], between: str) -> None:
+    files = reader(tmp_path, {"ca.crt": pem(CA)})
+    try:
+        line = parse_line(files, "a.example", Line(between.join(words), Origin("control/tlspolicy", 1)))
+    except BadValueError as bad:
+        assert bad.what and bad.mend
+    else:
+        assert line.policy.level in Level

@@ -347,3 +347,13 @@ def test_an_attribute_names_the_server_to_ask_for(tmp_path: Path) -> None:
     host = way.host(Host(GOOD))
     opened(way)
     assert host.visits[0].server_name == "other.example"
+
+
+def test_an_exception_whose_day_is_over_ends_by_itself(tmp_path: Path) -> None:
+    way = way_to(
+        tmp_path, KEY, files={"tlspolicy": f"{DOMAIN} none until=2020-01-01\nb.example none until=2999-01-01\n"}
+    )
+    way.host(Host(GOOD))
+    assert opened(way) == "dane"
+    way.names.mail["b.example"] = [(10, MX)]
+    assert opened(way, NextHop("b.example")) == "plain"

@@ -1,8 +1,9 @@
 """Who a local recipient is: aliases, virtual domains, and the mailboxes that take their mail. Pure.
 
 A recipient of ours has one or more local names, tried in order: `joe` for joe@LOCAL; for joe@VIRTUAL, whose line in
-`virtualdomains` says "shop", `shop-joe` and then the catch-all `shop`. A name is an alias or a mailbox; the alias comes
-first, and an alias that lists its own name means the mailbox.
+`virtualdomains` says "shop", `shop-joe` and then the catch-all `shop`. With an extension, joe+list@LOCAL, `joe+list`
+and then `joe`. A name is an alias or a mailbox; the alias comes first, and an alias that lists its own name means the
+mailbox.
 
 Expansion happens once, when mail is accepted. A virtual recipient keeps its address in the queue: which mailbox takes
 it is asked again at delivery. Whether a mailbox exists is the caller's to say; what that raises passes through.
@@ -11,7 +12,7 @@ it is asked again at delivery. Whether a mailbox exists is the caller's to say; 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,13 @@ POSTMASTER = "postmaster"  # RFC 5321 section 4.5.1
 _USER = re.compile(rf"[a-z0-9_][a-z0-9._+-]{{0,{MAX_USER - 1}}}", re.ASCII)
 
 IsMailbox = Callable[[Address], bool]  # by the local part; the domain is not looked at
+
+
+def _users(local_part: str) -> tuple[str, ...]:
+    """A lower-case local part, and without its extension."""
+    if "+" not in local_part or local_part[0] in '+"':
+        return (local_part,)
+    return local_part, local_part.partition("+")[0]
 
 
 def is_user(name: str) -> bool:
@@ -56,7 +64,10 @@ class VirtualDomains:
         prepends = self.prepends
         if not prepends:
             return ""
-        found = prepends.get(f"{user}@{host}")
+        found = None
+        for name in _users(user):
+            if found is None:
+                found = prepends.get(f"{name}@{host}")
         if found is None:
             found = prepends.get(host)
         dot = host.find(".")
@@ -92,16 +103,17 @@ class Recipients:
     def names(self, address: Address) -> tuple[str, ...]:
         """The local names of `address`, first choice first; () = it is not delivered here."""
         host = address.host
-        user = address.local_part.lower()
+        users = _users(address.local_part.lower())
         if not host or host in self.locals:
-            return (user,)
-        prepend = self.virtual.prepend(user, host)
-        return (f"{prepend}-{user}", prepend) if prepend else ()
+            return users
+        prepend = self.virtual.prepend(users[0], host)
+        return (*[f"{prepend}-{user}" for user in users], prepend) if prepend else ()
 
     def local_form(self, address: Address) -> Address:
         """As qmail calls it in Delivered-To: prepend-user@domain for a virtual recipient, else as it is."""
-        names = self.names(address)
-        return Address(names[0], address.domain) if len(names) > 1 else address
+        host = address.host
+        names = () if not host or host in self.locals else self.names(address)
+        return Address(names[0], address.domain) if names else address
 
     def resolve(self, address: Address, is_mailbox: IsMailbox) -> tuple[Address, ...] | None:
         """The addresses to store instead of `address`, each once: itself if it is a mailbox or not ours at all.
@@ -132,24 +144,25 @@ class Recipients:
 
     def alias_for(self, address: Address) -> Alias | None:
         """The first alias that could take `address`, whatever mailboxes there are."""
-        aliases, names = self.aliases, self.names(address)
-        found = aliases.get(f"{address.local_part.lower()}@{address.host}") if names else None
-        return found or next((aliases[name] for name in names if name in aliases), None)
+        return next((alias for _, alias in self._choices(address, self.names(address)) if alias is not None), None)
 
     def _place(self, address: Address, names: tuple[str, ...], is_mailbox: IsMailbox) -> Alias | bool:
         """The alias that takes `address`, or whether a mailbox does."""
-        aliases = self.aliases
-        if aliases:
-            alias = aliases.get(f"{address.local_part.lower()}@{address.host}")
-            if alias is not None:
-                return alias
-        for name in names:
-            alias = aliases.get(name)
+        for name, alias in self._choices(address, names):
             if alias is not None:
                 return alias
             if is_mailbox(Address(name, "")):
                 return True
         return False
+
+    def _choices(self, address: Address, names: tuple[str, ...]) -> Iterator[tuple[str, Alias | None]]:
+        """Each name with the alias that goes before the mailbox: the one for the whole address before the one for
+        the name."""
+        aliases = self.aliases
+        users = _users(address.local_part.lower()) if aliases else ()
+        for n, name in enumerate(names):
+            alias = aliases.get(f"{users[n]}@{address.host}") if n < len(users) else None
+            yield name, alias or aliases.get(name)
 
     def _expanded(self, first: Alias, is_mailbox: IsMailbox) -> tuple[Address, ...]:
         """All that an alias and those behind it lead to. An alias met twice counts once, so it always ends."""

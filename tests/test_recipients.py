@@ -45,6 +45,8 @@ OURS = Recipients(
             "shop-forward": "f@else.example",
             "to-virtual": "sales@virtual.example any@virtual.example",
             "all": "ann all@local.example",
+            "kept": "joe+kept",
+            "own+x": "x@else.example",
         }
     ),
     virtual=VirtualDomains(
@@ -104,6 +106,22 @@ def resolved(to: str, ours: Recipients = OURS, boxes: set[str] | None = None) ->
         ("joe@user.example", "joe@user.example"),  # remote
         ("any@forward.example", "x@else.example"),
         ("to-virtual@here.example", "sales@virtual.example any@virtual.example"),
+        # extensions
+        ("joe+list@here.example", "joe+list@here.example"),
+        ("Joe+A+b@here.example", "Joe+A+b@here.example"),
+        ("nobody+list@here.example", None),
+        ("+joe@here.example", None),
+        ('"joe+a b"@here.example', None),
+        ("info+x@here.example", "joe@here.example ann@else.example"),
+        ("info+x@local.example", "ann@here.example"),
+        ("any+x@virtual.example", "any+x@virtual.example"),
+        ("deals+x@virtual.example", "joe@here.example"),
+        ("forward+x@virtual.example", "f@else.example"),
+        ("joe+x@else.example", "joe+x@else.example"),
+        ("joe+x@virtual.example", "joe+x@virtual.example"),  # remote, as joe is
+        ("ann+x@user.example", "ann+x@user.example"),
+        ("kept@here.example", "joe+kept@here.example"),
+        ("own+x@here.example", "x@else.example"),
         # postmaster
         ("postmaster", "postmaster"),
         ("postmaster@here.example", "postmaster@here.example"),
@@ -122,6 +140,21 @@ def test_the_user_s_own_mailbox_goes_before_the_catch_all() -> None:
     assert resolved("sales@virtual.example", boxes={"shop-sales"}) == "sales@virtual.example"
 
 
+def test_an_exact_name_goes_before_one_without_its_extension() -> None:
+    assert OURS.names(address("Joe+List@here.example")) == ("joe+list", "joe")
+    assert OURS.names(address("a+b@virtual.example")) == ("shop-a+b", "shop-a", "shop")
+    assert resolved("info+x@here.example", boxes={"info+x"}) == "info+x@here.example"
+    assert str(OURS.local_form(address("Joe+x@here.example"))) == "Joe+x@here.example"
+    assert str(OURS.local_form(address("a+b@virtual.example"))) == "shop-a+b@virtual.example"
+    alias = OURS.alias_for(address("info+x@local.example"))
+    assert alias is not None and alias.name == "info@local.example"
+
+
+def test_an_alias_may_keep_its_copy_under_an_extension() -> None:
+    ours = Recipients(OURS.locals, aliases({"joe": "joe+kept x@else.example"}), postmaster_host="here.example")
+    assert resolved("joe@here.example", ours) == "joe+kept@here.example x@else.example"
+
+
 def test_locals_go_before_virtual_domains() -> None:
     ours = Recipients(frozenset({"a.example"}), virtual=VirtualDomains({"a.example": "shop", "": "rest"}))
     assert ours.names(address("joe@a.example")) == ("joe",)
@@ -134,6 +167,7 @@ def test_the_most_exact_line_of_virtualdomains_counts() -> None:
     found = [ours.prepend("u", host) for host in ("x.a.example", "z.a.example", "b.example", "test", "y.a.example")]
     assert found == ["1", "3", "4", "5", ""]
     assert ours.prepend("v", "x.a.example") == "2"
+    assert ours.prepend("u+x", "x.a.example") == "1"
 
 
 @pytest.mark.parametrize("name", ["postmaster", "postmaster@here.example", "Postmaster@empty.example"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qmtls.delivery.verp import owner, verp_path
 from qmtls.smtp.address import Address, parse_address
 
 
@@ -21,5 +22,12 @@ def read_path(text: str, me: str) -> Address:
 
 
 def read_sender(text: str, me: str) -> Address | None:
-    """A reverse-path: "" and "<>" are the null one."""
-    return None if text.strip() in ("", "<>") else read_path(text, me)
+    """A reverse-path: "" and "<>" are the null one, "owner-@host-@[]" is another one for each recipient."""
+    bare = text.strip().removeprefix("<").removesuffix(">")
+    if not bare:
+        return None
+    path = verp_path(bare)
+    if path is None:
+        return read_path(text, me)
+    read_path(str(owner(path)), me)
+    return path

@@ -13,6 +13,7 @@ from qmtls.cli.home import Home, why
 from qmtls.cli.inject import BadControl, Posting, inject
 from qmtls.cli.output import DONE, CommandError
 from qmtls.cli.parser import Commands
+from qmtls.delivery.verp import owner
 from qmtls.spool.api import SpoolError
 
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     posting = Posting(
         sender,
         recipients,
-        str(sender or f"postmaster@{me}"),
+        str(owner(sender) if sender else f"postmaster@{me}"),
         subject=args.subject,
         to=[str(path) for path in recipients],
     )

@@ -18,6 +18,7 @@ from qmtls.cli.home import Home, why
 from qmtls.cli.inject import BadControl, Posting, inject, login_name
 from qmtls.cli.output import DONE, CommandError
 from qmtls.cli.parser import Commands
+from qmtls.delivery.verp import owner
 from qmtls.smtp.address import Address
 from qmtls.spool.api import SpoolError
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         _fail(EX_TEMPFAIL, f"reading the message: {why(problem)}")
     if not recipients:
         _fail(EX_NOUSER, "the message names no recipient")
-    author = str(sender or f"{login_name()}@{me}")
+    author = str(owner(sender) if sender else f"{login_name()}@{me}")
     _queue(home, draft, Posting(sender, recipients, author, args.full_name))
     return DONE
 

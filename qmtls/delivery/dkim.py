@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from qmtls.delivery.verp import owner
 from qmtls.smtp.envelope import Envelope
 from qmtls.smtp.header import MAX_HEADER
 from qmtls.tls.names import canonical, is_host_name
@@ -145,7 +146,7 @@ def signatures(envelope: Envelope, content: Iterable[bytes], keys: DkimKeys, now
 
 def _keys_for(envelope: Envelope, fields: Sequence[tuple[str, bytes]], keys: DkimKeys) -> Sequence[DkimKey]:
     reverse_path = envelope.reverse_path
-    of_path = _below(canonical(reverse_path.domain), keys) if reverse_path is not None else ()
+    of_path = _below(canonical(owner(reverse_path).domain), keys) if reverse_path is not None else ()
     froms = [value for name, value in fields if name == "from"]
     if len(froms) > 1:
         raise Unsignable("it has two From fields")

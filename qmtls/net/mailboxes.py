@@ -1,7 +1,8 @@
 """Local mailboxes: one Maildir for each user below one directory.
 
 A message is delivered when its file and its directory entry are synced; before the rename into `new` nobody sees it.
-Files have the local line ends (LF), as every mail reader expects of a Maildir. A name that is delivered twice
+Files have the local line ends (LF), as every mail reader expects of a Maildir, and their size in their names (`,S=`, as
+Maildir++ has it), so that a reader that counts quotas opens none. A name that is delivered twice
 replaces itself: a delivery repeated after a crash makes no second copy until a reader has taken the first.
 
 On failure MailboxError says whether time may mend it. Trouble with the disk is temporary, always.
@@ -73,14 +74,14 @@ class Mailboxes:
             # The directory of all mailboxes gone means a disk that is not there, not users who left.
             raise MailboxError(f"no mailbox {user} here", temporary=not _is_directory(self._root))
         try:
-            _store(mailbox / "tmp" / unique, mailbox / "new" / unique, head, chunks)
+            _store(mailbox / "tmp" / unique, mailbox / "new", head, chunks)
             _sync_directory(mailbox / "new")
         except OSError as problem:
             raise MailboxError(f"mailbox {user}: {problem.strerror or problem}") from problem
 
 
-def _store(path: Path, final: Path, head: bytes, chunks: Iterable[bytes]) -> None:
-    """Writes one file, syncs it, and gives it its final name; nothing stays of it if that fails."""
+def _store(path: Path, place: Path, head: bytes, chunks: Iterable[bytes]) -> None:
+    """Writes one file, syncs it, and moves it to `place` with its size behind its name; nothing stays if that fails."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -88,9 +89,10 @@ def _store(path: Path, final: Path, head: bytes, chunks: Iterable[bytes]) -> Non
             file.write(head.replace(b"\r\n", b"\n"))
             for chunk in _local_lines(chunks):
                 file.write(chunk)
+            size = file.tell()
             file.flush()
             os.fsync(descriptor)
-        path.rename(final)
+        path.rename(place / f"{path.name},S={size}")
     except BaseException:
         _unlink(path)
         raise

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from qmtls.delivery.loops import was_delivered_to
 from qmtls.delivery.notify import to_be_confirmed
 from qmtls.delivery.outcome import Fate, Notice, Outcome
+from qmtls.delivery.verp import expanded
 from qmtls.net.channel import OffReactor
 from qmtls.net.mailboxes import MailboxError, Mailboxes
 from qmtls.recipients import POSTMASTER, Recipients
@@ -97,7 +98,8 @@ class LocalDelivery:
         if not names:
             return Outcome(Fate.DEFERRED, f"{address.domain} is not local any more", "4.3.5")
         delivered_to = str(recipients.local_form(address))
-        head = f"Return-Path: <{envelope.reverse_path or ''}>\r\nDelivered-To: {delivered_to}\r\n"
+        reverse_path = expanded(envelope.reverse_path, address)
+        head = f"Return-Path: <{reverse_path or ''}>\r\nDelivered-To: {delivered_to}\r\n"
         try:
             user = self._mailboxes.first(names) or names[-1]
             if was_delivered_to(attempt.chunks(), delivered_to):

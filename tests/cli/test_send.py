@@ -98,6 +98,16 @@ def test_sendmail_takes_recipients_from_the_header(cli: Cli, home: Path) -> None
     assert b"hidden" not in content
 
 
+@pytest.mark.parametrize("arguments", [("sendmail", "-f"), ("send", "--from")])
+def test_a_reverse_path_for_each_recipient(cli: Cli, home: Path, arguments: tuple[str, ...]) -> None:
+    to = ("ann@b.test",) if arguments[0] == "sendmail" else ("--to", "ann@b.test")
+    assert cli(*arguments, "list-@a.test-@[]", *to, stdin=MESSAGE).status == 0
+    ((envelope, content),) = queued(home)
+    assert envelope.reverse_path is not None
+    assert (envelope.reverse_path.local_part, envelope.reverse_path.domain) == ("list-@a.test-", "[]")
+    assert b"From: list-@a.test\r\n" in content
+
+
 def test_sendmail_names_the_caller(cli: Cli, home: Path) -> None:
     import pwd
 
@@ -119,6 +129,7 @@ def test_sendmail_names_the_caller(cli: Cli, home: Path) -> None:
         (("-t",), b"Subject: nobody\n\nx\n", os.EX_NOUSER),
         (("a b@c.test",), MESSAGE, os.EX_NOUSER),
         (("-f", "a@@b", "ann@b.test"), MESSAGE, os.EX_NOUSER),
+        (("-f", "a b@c-@[]", "ann@b.test"), MESSAGE, os.EX_NOUSER),
     ],
 )
 def test_sendmail_statuses(cli: Cli, home: Path, arguments: tuple[str, ...], text: bytes, status: int) -> None:

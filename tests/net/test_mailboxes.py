@@ -27,9 +27,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_delivered_message(root: Path) -> None:
     Mailboxes(root).deliver("joe", HEAD, [b"Subject: x\r\n\r\nhel", b"lo\r", b"\nbye\r\n"], "id.0")
-    assert (root / "joe/new/id.0").read_bytes() == (
-        b"Return-Path: <a@b.test>\nDelivered-To: joe@here.test\nSubject: x\n\nhello\nbye\n"
-    )
+    text = b"Return-Path: <a@b.test>\nDelivered-To: joe@here.test\nSubject: x\n\nhello\nbye\n"
+    assert (root / f"joe/new/id.0,S={len(text)}").read_bytes() == text
     assert not list((root / "joe/tmp").iterdir())
     (message,) = mailbox.Maildir(str(root / "joe"), create=False)
     assert message["Subject"] == "x"
@@ -52,7 +51,7 @@ def test_the_same_message_twice_is_one_file(root: Path) -> None:
 
 def test_syncs_come_before_and_after_the_rename(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    target = root / "joe/new/id.0"
+    target = root / "joe/new/id.0,S=1"
 
     def fsync(descriptor: int) -> None:
         where = Path(f"/proc/self/fd/{descriptor}").readlink()

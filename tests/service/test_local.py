@@ -99,6 +99,31 @@ def test_a_virtual_recipient(box: Box) -> None:
     assert rest == [b"Delivered-To: shop-any@v.example", b"Delivered-To: shop-o'neil@v.example"]
 
 
+def test_an_extension(box: Box) -> None:
+    joe, exact = box.mailbox("joe"), box.mailbox("joe+work")
+    box.local.submit(box.task("Joe+List@here.example", "joe+work@here.example", "ann+x@here.example"))
+    assert [o.fate for o in box.results[0].values()] == [Fate.DELIVERED, Fate.DELIVERED, Fate.FAILED]
+    (text,) = [path.read_bytes() for path in joe.iterdir()]
+    assert text.startswith(b"Return-Path: <s@a.example>\nDelivered-To: Joe+List@here.example\n")
+    assert len(list(exact.iterdir())) == 1
+    back = b"Delivered-To: joe+list@here.example\r\n" + CONTENT
+    box.local.submit(box.task("joe+list@here.example", content=back))
+    assert box.results[1][0].status == "5.4.6"
+
+
+def test_a_reverse_path_for_each(box: Box) -> None:
+    joe = box.mailbox("joe")
+    box.local.submit(box.task("joe@here.example", sender="list-@a.example-@[]"))
+    assert next(joe.iterdir()).read_bytes().startswith(b"Return-Path: <list-joe=here.example@a.example>\n")
+
+
+def test_the_size_is_in_the_name(box: Box) -> None:
+    joe = box.mailbox("joe")
+    box.local.submit(box.task("joe@here.example"))
+    (path,) = joe.iterdir()
+    assert path.name.endswith(f".0,S={path.stat().st_size}")
+
+
 def test_a_virtual_recipient_without_a_mailbox(box: Box) -> None:
     box.mailbox("joe")
     box.local.submit(box.task("any@v.example"))

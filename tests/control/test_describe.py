@@ -171,5 +171,5 @@ def test_dates_of_policy_lines_are_watched(tmp_path: Path, until: str, words: st
 
 
 def test_errors_come_first(tmp_path: Path) -> None:
-    found = findings(tmp_path, {"a.pem": pem(LEAF), "b.pem": "", "authroutes": "x"})
+    found = findings(tmp_path, {"a.pem": pem(LEAF), "b.pem": "", "tlshosts/odd": "x"})
     assert [text.split(":")[0] for text in found] == ["error", "warning", "note"]

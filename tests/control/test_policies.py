@@ -313,8 +313,30 @@ def test_a_bad_default_is_a_problem(tmp_path: Path, text: str) -> None:
 
 
 WORDS = st.sampled_from(
-    'may secure pin dane sts match= tafile=ca.crt { } = " , protocols=>=TLSv1.3 groups=X25519: pq=require '
-    "until=2027-01-01 exclude= spki: sha256: .. a.example \u00fc".split()
+    [
+        "may",
+        "secure",
+        "pin",
+        "dane",
+        "sts",
+        "match=",
+        "tafile=ca.crt",
+        "{",
+        "}",
+        "=",
+        '"',
+        ",",
+        "protocols=>=TLSv1.3",
+        "groups=X25519:",
+        "pq=require",
+        "until=2027-01-01",
+        "exclude=",
+        "spki:",
+        "sha256:",
+        "..",
+        "a.example",
+        "ü",
+    ]
 )
 
 

@@ -86,12 +86,19 @@ class Dialer:
             channel = await self._open_or_fall_back(target, demand, snapshot, next_hop)
         finally:
             if self.count is not None and snapshot.settings.tls_reports is not None and counts(next_hop):
-                session = session_of(next_hop, target, rule, demand.showing, self._time())
-                if session is not None:
-                    self.count(session)
+                self._report(self.count, rule, target, demand.showing, next_hop)
         if login is not None:
             await _logged_in(channel, login)
         return channel
+
+    def _report(self, count: Count, rule: Policy, target: Target, showing: Showing, next_hop: NextHop) -> None:
+        """Never fails: a fault in counting is none of the mail's business."""
+        try:
+            session = session_of(next_hop, target, rule, showing, self._time())
+            if session is not None:
+                count(session)
+        except Exception:
+            log.failure("counting a TLS session with {target}", target=str(target))
 
     async def _open_or_fall_back(
         self, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop

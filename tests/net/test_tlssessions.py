@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qmtls.delivery.plan import NextHop
+from qmtls.net.channel import Channel
 from qmtls.net.targets import Target
 from qmtls.tls.dane import Tlsa
 from qmtls.tls.pin import key_digest
@@ -108,3 +110,15 @@ def test_a_policy_that_cannot_be_had(tmp_path: Path) -> None:
     assert way.dial()
     (session,) = found
     assert (session.policy_type.value, session.result.value) == ("sts", "sts-policy-fetch-error")
+
+
+def test_a_fault_in_counting_keeps_no_mail(tmp_path: Path, failures: list[Any]) -> None:
+    def broken(session: TlsSession) -> None:
+        raise ZeroDivisionError
+
+    way = WayOut(tmp_path / "control", REPORTS)
+    way.dialer = replace(way.dialer, count=broken)
+    way.host(Host(GOOD))
+    (channel,) = way.dial()
+    assert isinstance(channel, Channel)
+    assert failures.pop()["log_failure"].check(ZeroDivisionError)

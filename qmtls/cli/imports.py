@@ -27,6 +27,8 @@ from qmtls.control.settings import ControlError, Settings
 from qmtls.tls.names import is_host_name
 from qmtls.tls.policy import Origin
 
+OTHERS = "all-others.invalid"  # stands for every domain that no table names
+
 _WRITE = """
 Prints for each line what the other server does by it, what this one does, and the control line. With --write the
 lines are added to the control files: nothing that is there is taken away, a file that changes is kept as
@@ -184,6 +186,8 @@ def _known(postfix: Postfix) -> Iterator[Peer]:
         domain = f"any{key}" if key.startswith(".") else key
         if is_host_name(domain) and postfix.route(domain)[0] in SMTP_TRANSPORTS:
             yield Peer(domain, domain)
+    if postfix.main.known and postfix.route(OTHERS)[0] in SMTP_TRANSPORTS:
+        yield Peer(OTHERS, OTHERS)
 
 
 # ------------------------------------------------------------ what is printed

@@ -142,7 +142,7 @@ def test_inline_tables_and_duplicates(cli: Cli, postfix: Path) -> None:
     (postfix / "main.cf").write_text(main)
     result = cli("import", "postfix", postfix / "main.cf", "--json")
     assert result.status == 0
-    assert [row["fate"] for row in rows(result) if "a.test" in str(row["text"])] == ["same", "no effect"]
+    assert [row["fate"] for row in rows(result) if "a.test" in str(row["text"])] == ["no effect", "same"]
 
 
 def test_the_line_of_a_domain_that_has_a_route_was_never_looked_up(cli: Cli, postfix: Path, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def import_postfix(paths: Sequence[Path], control: Path) -> tuple[Report, Postfi
     _import_main(found.main, control, report)
     import_default(postfix, files, report)
     import_policies(postfix, found.policies, files, report)
-    import_routes(found.transports, report)
-    import_relayhost(found.main, report)
+    import_routes(postfix, found.transports, report)
+    import_relayhost(postfix, report)
     import_clients(postfix, found.clients, report)
     return report, postfix
 

@@ -117,7 +117,7 @@ class Postfix:
 
     def route(self, domain: str) -> tuple[str, str]:
         """(transport, next hop) for a recipient's domain; the next hop is word for word what policies are keyed by."""
-        for key in (*_parents(domain), "*"):
+        for key in (*parents(domain), "*"):
             entry = self.transports.get(key)
             if entry is None:
                 continue
@@ -132,7 +132,7 @@ class Postfix:
     def policy_of(self, nexthop: str) -> Entry | None:
         """The table line that holds for a next hop; None: the default does."""
         nexthop = nexthop.lower()
-        keys = _parents(nexthop) if is_host_name(nexthop.removeprefix(".")) else iter((nexthop,))
+        keys = parents(nexthop) if is_host_name(nexthop.removeprefix(".")) else iter((nexthop,))
         return next((self.policies[key] for key in keys if key in self.policies), None)
 
     def decide(self, domain: str, host: str) -> Demand:
@@ -263,7 +263,7 @@ def allowed_versions(protocols: str) -> frozenset[str]:
     return frozenset(version for version in VERSIONS if version.lower() in usable)
 
 
-def _parents(name: str) -> Iterator[str]:
+def parents(name: str) -> Iterator[str]:
     """The name, then each suffix that begins with a dot."""
     yield name
     dot = name.find(".", 1)

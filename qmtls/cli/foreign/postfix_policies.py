@@ -7,7 +7,7 @@ mail then waits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qmtls.cli.foreign.demand import VERSIONS, demand_of
@@ -16,10 +16,12 @@ from qmtls.cli.foreign.postfix_files import Entry
 from qmtls.cli.foreign.postfix_model import (
     DIGEST_LENGTHS,
     MANDATORY,
+    SMTP_TRANSPORTS,
     BadPolicy,
     Line,
     Postfix,
     allowed_versions,
+    parents,
     read_line,
     read_server,
 )
@@ -41,24 +43,55 @@ class NotCarried(Exception):
 
 def import_policies(postfix: Postfix, entries: Sequence[Entry], files: ControlFiles, report: Report) -> None:
     """A row for each line of the tables, in order."""
-    written: dict[str, Entry] = {}
+    begin = len(report.rows)
+    meant: dict[str, list[Entry]] = {}  # lines that are one line here: "[host]" and "[host]:25"
     for entry in entries:
         if postfix.policies.get(entry.key) is not entry:
             first = postfix.policies[entry.key].origin
             report.idle(entry.origin, entry.text, f"Postfix uses the first line for this key only, {first}")
-            continue
-        unused = _unused(postfix, entry)
-        if unused:
+        elif unused := _unused(postfix, entry):
             report.idle(entry.origin, entry.text, unused)
+        else:
+            try:
+                meant.setdefault(control_key(entry.key), []).append(entry)
+            except NotCarried as problem:
+                report.refuse(entry.origin, entry.text, str(problem), _before(postfix, entry)[0])
+    for key, same in meant.items():
+        if len(same) > 1:
+            _refuse_all(postfix, key, same, report)
             continue
         try:
-            key = control_key(entry.key)
-            other = written.setdefault(key, entry)
-            if other is not entry:
-                raise NotCarried(f"{key} has a line already, made of {other.origin}; write one of the two by hand")
+            report.rows.append(_row(postfix, same[0], key, files))
+        except (BadPolicy, NotCarried) as problem:
+            _refuse(postfix, same[0], key, str(problem), report)
+    place = {entry.origin: number for number, entry in enumerate(entries)}
+    report.rows[begin:] = sorted(report.rows[begin:], key=lambda row: place[row.origin])
+    _import_for_routes(postfix, {key: same[0] for key, same in meant.items()}, files, report)
+
+
+def _import_for_routes(postfix: Postfix, carried: Mapping[str, Entry], files: ControlFiles, report: Report) -> None:
+    """A line for each domain with a transport, where Postfix and our lines would not come to the same one.
+
+    Postfix asks for the next hop alone; here the domain's lines, those of its parents too, come before the relay's.
+    """
+    for transport in postfix.transports.values():
+        domain = _example(transport.key)
+        if not is_host_name(domain) or postfix.route(domain)[0] not in SMTP_TRANSPORTS:
+            continue
+        nexthop = postfix.route(domain)[1]
+        server = read_server(nexthop)
+        keys = [*parents(domain), *([f"[{canonical(server.host)}]:{server.port}"] if server is not None else ())]
+        ours = next((carried[key] for key in keys if key in carried), None)
+        theirs = postfix.policy_of(nexthop)
+        if ours is theirs or (theirs is None and not postfix.main.known):
+            continue
+        key = canonical(transport.key)
+        value = theirs.value if theirs is not None else postfix.default_level()
+        entry = Entry(transport.origin, f"{transport.text} (its policy: {value})", key, value)
+        try:
             report.rows.append(_row(postfix, entry, key, files))
         except (BadPolicy, NotCarried) as problem:
-            _refuse(postfix, entry, str(problem), report)
+            _refuse(postfix, entry, key, str(problem), report)
 
 
 def import_default(postfix: Postfix, files: ControlFiles, report: Report) -> None:
@@ -193,21 +226,35 @@ def _parsed(files: ControlFiles, key: str, words: Sequence[str]) -> PolicyLine:
         raise NotCarried(f"{bad.what}; {bad.mend}") from None
 
 
-def _refuse(postfix: Postfix, entry: Entry, problem: str, report: Report) -> None:
-    try:
-        line = read_line(entry.value)
-        before, demands = str(postfix.demand(line, _host(entry.key), _example(entry.key))), line.level in MANDATORY
-    except BadPolicy as bad:
-        before, demands = f"mail waits: {bad}", True
-        problem = f"{bad}; mend the line"
-    try:
-        key = control_key(entry.key)
-    except NotCarried:
-        demands = False
+def _refuse_all(postfix: Postfix, key: str, entries: Sequence[Entry], report: Report) -> None:
+    """One of them may be carried by hand; nobody but the owner of the table knows which."""
+    held = False
+    for entry in entries:
+        before, demands = _before(postfix, entry)
+        others = ", ".join(str(other.origin) for other in entries if other is not entry)
+        problem = f"{others} is for the same relay, and {key} can have one line only; write one of them by hand"
+        if demands and not held:
+            report.hold(entry.origin, entry.text, problem, before, key)
+            held = True
+        else:
+            report.refuse(entry.origin, entry.text, problem, before)
+
+
+def _refuse(postfix: Postfix, entry: Entry, key: str, problem: str, report: Report) -> None:
+    before, demands = _before(postfix, entry)
     if demands:
         report.hold(entry.origin, entry.text, problem, before, key)
     else:
         report.refuse(entry.origin, entry.text, problem, before)
+
+
+def _before(postfix: Postfix, entry: Entry) -> tuple[str, bool]:
+    """The decision in words, and whether it lets nothing go without TLS."""
+    try:
+        line = read_line(entry.value)
+        return str(postfix.demand(line, _host(entry.key), _example(entry.key))), line.level in MANDATORY
+    except BadPolicy as bad:
+        return f"mail waits: {bad}", True
 
 
 def _example(key: str) -> str:
@@ -225,9 +272,21 @@ def _host(key: str) -> str:
 
 def _unused(postfix: Postfix, entry: Entry) -> str:
     """Why Postfix never looks at this line; "" if it does. Here the domain's own line would come before its relay's."""
+    if entry.key.startswith("["):
+        return _misspelt(postfix, entry.key)
     if not is_host_name(entry.key.removeprefix(".")):
         return ""
     _, nexthop = postfix.route(_example(entry.key))
     if read_server(nexthop) is None:
         return ""
     return f"Postfix looks up {nexthop}, where it sends that mail to, and never this line; not carried"
+
+
+def _misspelt(postfix: Postfix, key: str) -> str:
+    """ "[host]:25" is not found for mail that goes to "[host]": Postfix compares word for word."""
+    nexthops = {entry.value.partition(":")[2].strip().lower() for entry in postfix.transports.values()}
+    nexthops.add(postfix.main.get("relayhost").lower())
+    same = sorted(hop for hop in nexthops if read_server(hop) == read_server(key))
+    if not same or key in nexthops:
+        return ""
+    return f"Postfix looks up {same[0]}, word for word, and never finds this line; not carried"

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 
 from qmtls.cli.foreign.mapping import Report, Written
-from qmtls.cli.foreign.postfix_files import Entry, Main
+from qmtls.cli.foreign.postfix_files import Entry
 from qmtls.cli.foreign.postfix_model import DIGEST_LENGTHS, SMTP_TRANSPORTS, Postfix, read_server
 from qmtls.control.values import SHA256_MEND
 from qmtls.tls.names import canonical, is_host_name
@@ -19,9 +19,13 @@ _LABEL = re.compile(r"[A-Za-z0-9._-]{1,60}\Z")
 _HERE = frozenset({"local", "virtual"})
 
 
-def import_routes(entries: Sequence[Entry], report: Report) -> None:
+def import_routes(postfix: Postfix, entries: Sequence[Entry], report: Report) -> None:
     """transport(5): pattern, transport:nexthop."""
     for entry in entries:
+        if postfix.transports.get(entry.key) is not entry:
+            first = postfix.transports[entry.key].origin
+            report.idle(entry.origin, entry.text, f"Postfix uses the first line for this key only, {first}")
+            continue
         transport, colon, nexthop = entry.value.partition(":")
         transport, nexthop = transport.strip(), nexthop.strip()
         pattern = "" if entry.key == "*" else canonical(entry.key)
@@ -45,10 +49,15 @@ def import_routes(entries: Sequence[Entry], report: Report) -> None:
             _route(entry, pattern, nexthop, before, report)
 
 
-def import_relayhost(main: Main, report: Report) -> None:
-    if not main.get("relayhost"):
-        return
+def import_relayhost(postfix: Postfix, report: Report) -> None:
+    main = postfix.main
     nexthop = main.get("relayhost")
+    if not nexthop:
+        return
+    others = postfix.transports.get("*")
+    if others is not None and others.value.strip() != ":":
+        report.idle(main.origin("relayhost"), f"relayhost = {nexthop}", f"{others.origin} comes before it for all mail")
+        return
     entry = Entry(main.origin("relayhost"), f"relayhost = {nexthop}", "*", f":{nexthop}")
     _route(entry, "", nexthop, f"all other mail to {nexthop}", report)
 

@@ -148,6 +148,8 @@ class Recipients:
 
     def _place(self, address: Address, names: tuple[str, ...], is_mailbox: IsMailbox) -> Alias | bool:
         """The alias that takes `address`, or whether a mailbox does."""
+        if not self.aliases:
+            return any(is_mailbox(Address(name, "")) for name in names)
         for name, alias in self._choices(address, names):
             if alias is not None:
                 return alias
@@ -158,8 +160,7 @@ class Recipients:
     def _choices(self, address: Address, names: tuple[str, ...]) -> Iterator[tuple[str, Alias | None]]:
         """Each name with the alias that goes before the mailbox: the one for the whole address before the one for
         the name."""
-        aliases = self.aliases
-        users = _users(address.local_part.lower()) if aliases else ()
+        aliases, users = self.aliases, _users(address.local_part.lower())
         for n, name in enumerate(names):
             alias = aliases.get(f"{users[n]}@{address.host}") if n < len(users) else None
             yield name, alias or aliases.get(name)

@@ -15,15 +15,19 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from qmtls.smtp.address import Address
+from qmtls.smtp.envelope import Recipient
 from tests.system.dnssec import PLAIN, SIGNED, Names
 from tests.system.house import House
 from tests.system.mx import Do, FakeMx
 from tests.system.outbound.handing import hand_in, open_to_all
 from tests.system.outbound.test_demands import outcomes
+from tests.system.outbound.test_extensions import TLS_ONLY, post
 from tests.system.outbound.test_hosts import fresh_address, pytestmark  # noqa: F401 - port 25 for this module too
 from tests.system.pki import Authority, Credential
 from tests.system.waiting import wait_for
 
+GUARDED = {"ca": SIGNED, "ststest": PLAIN, "bare": SIGNED}
 LOOSE = b"TLS-Required: No\r\nSubject: anyone may read this\r\n\r\nhello\r\n"
 
 
@@ -138,6 +142,16 @@ def test_what_becomes_of_mail_to_each_domain(house: House, authority: Authority,
         assert message.recipients == (f"eve@changed.{SIGNED}",) and message.session.tls
         assert world.hosts["good"].sessions[0].sni == f"mx-good.{SIGNED}"
 
+        # REQUIRETLS: DNS and the policy say who the host is; where nobody does, it waits.
+        for name, zone in GUARDED.items():
+            world.hosts[name].extensions = TLS_ONLY
+            post(house, Recipient(Address("guarded", f"{name}.{zone}")), requiretls=True)
+        for name in ("ca", "ststest"):
+            messages = world.hosts[name].wait_for_messages(2)
+            assert "REQUIRETLS" in messages[-1].sender and messages[-1].session.tls, name
+        house.wait_for_log(rf"deferred .*guarded@bare\.{SIGNED}.*REQUIRETLS")
+        assert len(world.hosts["bare"].messages) == 1
+
         asked = len(policies.requests)
         hand_in(house, f"bob@stsgood.{PLAIN}")
         world.hosts["stsgood"].wait_for_messages(2)
@@ -181,7 +195,8 @@ def sts(world: World, authority: Authority, stranger: Authority) -> dict[str, st
         world.domain("stsname", PLAIN, "", named("else")): "showed a certificate for mx-else",
         world.domain("stsplain", PLAIN): "STARTTLS is not offered, but MTA-STS",
         world.domain("stsmx", PLAIN, "", named("stsmx")): "is passed over",
-        world.domain("ststest", PLAIN, "", named("else", stranger)): "may (unverified)",
+        world.domain("ststest", PLAIN, "", named("ststest")): "may (unverified)",
+        world.domain("stslax", PLAIN, "", named("else", stranger)): "may (unverified)",
         world.domain("stsnone", PLAIN): "plain",
         world.domain("level", PLAIN, "", named("level")): "there is no MTA-STS record",
         world.domain("stsdane", SIGNED, f"3 1 1 {spki(named('x'))}", named("y")): "matches no TLSA record",
@@ -190,6 +205,7 @@ def sts(world: World, authority: Authority, stranger: Authority) -> dict[str, st
         world.policy(name, PLAIN, "enforce", f"mx-{name}.{PLAIN}")
     world.policy("stsmx", PLAIN, "enforce", f"*.else.{PLAIN}")
     world.policy("ststest", PLAIN, "testing", f"mx-ststest.{PLAIN}")
+    world.policy("stslax", PLAIN, "testing", f"mx-stslax.{PLAIN}")
     world.policy("stsnone", PLAIN, "none", "nowhere.test")
     world.policy("stsdane", SIGNED, "enforce", f"mx-stsdane.{SIGNED}")
     return expected

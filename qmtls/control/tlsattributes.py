@@ -158,7 +158,8 @@ def _read_tafile(files: ControlFiles, draft: Draft, value: str) -> None:
             found = files.trust[path] = load_certificates(Content(content[0], content[1], path, Origin(value)))
         draft.anchors += found
     except BadValueError as bad:
-        raise BadValueError(f"tafile {quote(value)}: {bad.what}", bad.mend) from bad
+        # Whole, however long: the end of a path is what tells files apart. What a line holds is printable.
+        raise BadValueError(f"tafile '{value}': {bad.what}", bad.mend) from bad
 
 
 def _read_protocols(files: ControlFiles, draft: Draft, value: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from qmtls.cli.bins import Entry, Queue
+from qmtls.cli.handshakes import handshakes, handshakes_text
 from qmtls.cli.home import Home
 from qmtls.cli.output import DONE, FINDINGS, USAGE, CommandError, Row, clean, emit, local_time
 from qmtls.cli.owner import as_owner_of
@@ -55,11 +56,12 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     home: Home = args.home
     settings = compiled(home, args.control)
-    entry = _message(home, args.what)
+    entry = _message(home, args.what, settings)
     if entry is not None:
         return _explain_message(args, settings, entry)
     hop = _next_hop(args, settings)
     rows = list(_hop_rows(hop, _view(args, settings, hop), settings))
+    rows += handshakes(home, hop.domain, time.time())
     rows += _waiting_rows(home, hop.domain)
     emit(rows, args.json, _text)
     return FINDINGS if _waits(rows) else DONE
@@ -117,11 +119,11 @@ def _cached(home: Home, domain: str) -> StsEvidence:
 # ------------------------------------------------------------ a message of the queue
 
 
-def _message(home: Home, text: str) -> Entry | None:
+def _message(home: Home, text: str, settings: Settings) -> Entry | None:
     if "@" in text or not home.queue.is_dir():
         return None
-    with Queue(home.queue, lambda trouble: None) as queue:
-        return next(queue.find([text]), None)
+    with Queue(home.queue, lambda trouble: None, settings.holds) as queue:
+        return next(queue.find([text], time.time()), None)
 
 
 def _explain_message(args: argparse.Namespace, settings: Settings, entry: Entry) -> int:
@@ -134,6 +136,7 @@ def _explain_message(args: argparse.Namespace, settings: Settings, entry: Entry)
             )
         else:
             rows += _hop_rows(job.next_hop, _view(args, settings, job.next_hop), settings)
+            rows += handshakes(args.home, job.next_hop.domain, time.time())
     rows += [{"kind": "change", "text": text} for text in changes(entry)]
     rows += [{"kind": "then", "text": text} for text in (again(entry),) if text]
     emit(rows, args.json, _text)
@@ -153,7 +156,7 @@ def _message_row(entry: Entry) -> Row:
         "from": entry.sender,
         "to": entry.addresses,
         "says": words,
-        "held": entry.waiting.held,
+        "held": entry.held,
         "next": entry.next,
         "attempts": entry.attempts,
     }
@@ -177,7 +180,7 @@ def _waiting_rows(home: Home, domain: str) -> Iterator[Row]:
         return
     shown = 0
     with Queue(home.queue, lambda trouble: None) as queue:
-        for entry in queue.entries():
+        for entry in queue.entries(time.time()):
             if shown < MAX_MAIL and any(entry.envelope.recipients[n].address.host == domain for n in entry.to):
                 rows = [row for row in _attempt_rows(entry) if str(row["to"]).lower().endswith(f"@{domain}")]
                 yield from ({**row, "id": entry.id} for row in rows[:1])
@@ -287,6 +290,7 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
     "host": _host_text,
     "rule": _rule_text,
     "demand": lambda row: f"    => {'mail waits: ' if row['waits'] else ''}{row['text']} ({row['rule']})",
+    "handshakes": handshakes_text,
     "change": lambda row: f"  has to change: {row['text']}",
     "then": lambda row: f"  then: {row['text']}",
 }

@@ -17,16 +17,20 @@ _NO_DNS = "mail waits until DNS answers"
 
 def changes(entry: Entry) -> list[str]:
     """One line for each thing; always at least one."""
+    if entry.waiting.returning:
+        return ["nothing: an operator sends it back, and its sender gets a report"]
     if entry.waiting.held:
-        return [f"it is held: `qmtls queue release {entry.id}` lets it go"]
+        return [f"an operator holds it: `qmtls queue release {entry.id}` lets it go"]
+    if entry.held:
+        return [f"the rule that holds it must go: {rule.sentence}" for rule in dict.fromkeys(entry.ruled.values())]
     if not entry.attempts:
         return ["nothing: it has not been tried yet"]
     return list(dict.fromkeys(mends_in(entry.reason))) or ["nothing here, as far as the last attempt tells"]
 
 
 def again(entry: Entry) -> str:
-    """When it is tried next; "" while it is held."""
-    if entry.next is None:
+    """When it is tried next; "" if it is not."""
+    if entry.next is None or entry.waiting.returning:
         return ""
     return f"it is tried again at {local_time(entry.next)}, or now with `qmtls queue retry {entry.id}`"
 

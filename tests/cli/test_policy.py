@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from qmtls.cli.reasons import mends_in
+from qmtls.ledger.schema import FILE, open_ledger
+from qmtls.ledger.tlsresults import SessionSums, day_of, write_sessions
 from qmtls.net.stsfiles import StsFiles
+from qmtls.tls.results import TlsSession
+from qmtls.tls.resulttypes import PolicyType, TlsResult
 from qmtls.tls.sts import CachedPolicy, StsMode, StsPolicy
 from tests.cli.conftest import Cli
 
@@ -93,3 +97,26 @@ def test_mends_of_several_hosts() -> None:
         "its administrator must mend that",
         "if that key is genuine, add it to control/a.pem",
     ]
+
+
+def test_what_the_last_handshakes_showed(cli: Cli, home: Path) -> None:
+    session = TlsSession(
+        "there.test", PolicyType.NONE, (), "mx.there.test", "", "", TlsResult.CERTIFICATE_EXPIRED, reason="expired"
+    )
+    sums = SessionSums(10)
+    sums.add(session, day_of(time.time()))
+    connection = open_ledger(home / "state" / FILE)
+    with connection:
+        write_sessions(connection, sums)
+    connection.close()
+    result = cli("policy", "explain", "there.test", "--offline")
+    assert result.status == 0
+    assert "1 session with mx.there.test failed: certificate-expired (expired)" in result.out
+
+
+def test_a_message_that_is_held(cli: Cli, home: Path) -> None:
+    id = cli("send", "--from", "ann@mx.test", "--to", "bob@there.test", stdin=b"hello\n").out.strip()
+    assert cli("queue", "hold", id).status == 0
+    result = cli("policy", "explain", id, "--offline")
+    assert f"an operator holds it: `qmtls queue release {id}` lets it go" in result.out
+    assert "tried again" not in result.out

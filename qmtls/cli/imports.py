@@ -198,7 +198,7 @@ def _line_row(row: Row) -> OutputRow:
         "kind": "line",
         "file": row.origin.file,
         "line": row.origin.line,
-        "text": row.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        "text": row.text,
         "fate": row.fate.value,
         "before": row.before,
         "after": row.after,

@@ -311,3 +311,18 @@ def test_what_qmail_would_do_otherwise_is_said(cli: Cli, tmp_path: Path) -> None
     assert "everything is relayed, for everybody" in result.out
     assert "badhelo" in result.out
     assert "this pin file cannot be used" in result.out
+
+
+def test_a_default_that_cannot_be_carried_says_what_holds_instead(cli: Cli, postfix: Path) -> None:
+    (postfix / "main.cf").write_text(MAIN.replace("= may", "= verify") + "smtp_tls_CApath = /etc/partners\n")
+    result = cli("import", "postfix", postfix / "main.cf")
+    assert result.status == 1
+    assert "put them into one file" in result.out
+    assert "the default, dane, holds, which asks for less" in result.out
+
+
+def test_octets_that_are_no_text(cli: Cli, postfix: Path) -> None:
+    (postfix / "tls_policy").write_bytes(b"a.test secure match=\xff\nb\xff.test encrypt\n")
+    result = cli("import", "postfix", postfix / "main.cf", "--json")
+    assert result.status == 1
+    assert [row["fate"] for row in rows(result) if "tls_policy" in str(row["file"])] == ["not carried"] * 2

@@ -13,6 +13,9 @@ from enum import Enum
 from qmtls.cli.foreign.demand import NOTHING
 from qmtls.tls.policy import Origin
 
+# Of a default that could not be carried: there is no line that could stop all mail in its place.
+NO_DEFAULT = "until control/tlsdefault is written by hand the default, dane, holds, which asks for less"
+
 
 class Fate(Enum):
     """Of one line."""

@@ -73,7 +73,7 @@ def read_text(path: Path) -> str:
         raise CommandError(f"{path}: larger than {MAX_FILE >> 20} MiB; this is no table of policies", USAGE)
     if b"\0" in data:
         raise CommandError(f"{path}: is a compiled table; give the text that it was made from", USAGE)
-    return data.decode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "replace")  # what is no text is no name either, and is refused as one
 
 
 def logical_lines(path: Path) -> Iterator[tuple[Origin, str]]:

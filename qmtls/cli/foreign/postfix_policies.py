@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qmtls.cli.foreign.demand import VERSIONS, demand_of
-from qmtls.cli.foreign.mapping import Fate, Report, Row, Written
+from qmtls.cli.foreign.mapping import NO_DEFAULT, Fate, Report, Row, Written
 from qmtls.cli.foreign.postfix_files import Entry
 from qmtls.cli.foreign.postfix_model import (
     DIGEST_LENGTHS,
@@ -107,7 +107,8 @@ def import_default(postfix: Postfix, files: ControlFiles, report: Report) -> Non
         words = control_words(postfix, line)
         _parsed(files, "", words)
     except (NotCarried, BadPolicy) as problem:
-        report.refuse(origin, text, str(problem))
+        less = f"; {NO_DEFAULT}" if line.level in MANDATORY else ""
+        report.refuse(origin, text, f"{problem}{less}")
         return
     before = str(postfix.demand(line, "the host", "the recipient's domain"))
     after = "the same; DANE and MTA-STS come before it, where a domain has them"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmtls.cli.foreign.demand import demand_of
-from qmtls.cli.foreign.mapping import Fate, Report, Row, Written
+from qmtls.cli.foreign.mapping import NO_DEFAULT, Fate, Report, Row, Written
 from qmtls.cli.foreign.postfix_files import read_text
 from qmtls.cli.foreign.qmail import import_qmail
 from qmtls.control.lists import BadValueError, ControlFiles
@@ -116,7 +116,8 @@ def _destinations(path: Path, files: ControlFiles, report: Report) -> None:
             if line.key and line.mark != "!":
                 report.hold(line.origin, line.text, str(problem), line.before(), line.key)
             else:
-                report.refuse(line.origin, line.text, str(problem), line.before())
+                less = f"; {NO_DEFAULT}" if not line.optional and line.mark != "!" else ""
+                report.refuse(line.origin, line.text, f"{problem}{less}", line.before())
 
 
 def _rank(line: Destination) -> tuple[bool, int]:

@@ -77,7 +77,7 @@ def plan(control: Path, lines: Sequence[Written], copies: Mapping[str, str], sou
 
 
 def _joined(old: bytes, new: Sequence[str], source: str, *, single: bool) -> bytes:
-    text = "".join(f"{line}\n" for line in new).encode("utf-8", "surrogateescape")
+    text = "".join(f"{line}\n" for line in new).encode()
     if single:
         return text
     shown = "".join(c if c.isprintable() else "?" for c in source)
@@ -88,7 +88,7 @@ def _joined(old: bytes, new: Sequence[str], source: str, *, single: bool) -> byt
 def _keys(name: str, data: bytes) -> dict[str, tuple[str, int]]:
     """Lines that are there, by what may be there once, with their numbers."""
     found: dict[str, tuple[str, int]] = {}
-    for number, raw in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), 1):
+    for number, raw in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
         if name in SINGLE:
             return {name: (raw, 1)}
         line = raw.strip()

@@ -4,7 +4,7 @@
     RELAY[:PORT] USER               EXTERNAL: our certificate is the login, USER whom to be; "*" = whom it names
 
 RELAY is written as in `smtproutes`, without a scheme; without a port it holds for every port. The file holds passwords:
-one that others than owner and group can read is a problem.
+one with a line in it that others than owner and group can read is a problem.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ MAX_SECRET = 1024  # octets; RFC 4616 section 2 wants 255
 
 
 def read_logins(files: ControlFiles, routing: Routing) -> Logins:
-    content = files.read(FILE)
-    if content is None:
+    lines = files.lines(FILE)
+    content = files.read(FILE) if lines else None
+    if not lines or content is None:
         return {}
     if content.mode & OTHERS:
         mend = f"chmod {content.mode & 0o770:04o} {content.path}"
         files.problem(content.origin, "holds passwords that others than its owner and group can read", mend)
         return {}
     found: dict[tuple[str, int], Login] = {}
-    for line in files.lines(FILE) or ():
+    for line in lines:
         with files.collecting(line.origin):
             key, login = _login(line)
             if key in found:

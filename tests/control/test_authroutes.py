@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from qmtls.control.compile import compile_control
+from qmtls.control.settings import ControlError
 from qmtls.smtp.login import Login, login_for
 from tests.control.directory import compiled, problems, warnings
 
@@ -52,8 +54,7 @@ def test_others_must_not_read_it(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {"smtproutes": ROUTES, "authroutes": "relay.example joe x\n"}
     compiled(tmp_path, files)
     (tmp_path / "authroutes").chmod(0o644)
-    from qmtls.control.compile import compile_control
-    from qmtls.control.settings import ControlError
-
     with pytest.raises(ControlError, match=f"chmod 0640 {tmp_path}/authroutes"):
         compile_control(tmp_path)
+    (tmp_path / "authroutes").write_text("# no line yet\n")
+    assert compile_control(tmp_path).logins == {}

@@ -194,7 +194,7 @@ FILES = [
     *("databytes", "timeoutsmtpd", "smtproutes", "relaynetworks", "tlsclients", "servercert.pem", "clientcert.pem"),
     *("clientca.pem", "clientcrl.pem", "mx.example.pem", "tlshosts/mx.example.pem", "notlshosts/a", "dnsserver"),
     *("tlsserverciphers", "listen", "tlspolicy", "tlsdefault", "bouncefrom", "virtualdomains"),
-    *("aliases", "percenthack", "envnoathost"),
+    *("aliases", "percenthack", "envnoathost", "authroutes", "bouncestyle", "delaywarn", "policylifetime"),
 ]
 WORDS = st.sampled_from(
     [
@@ -211,6 +211,7 @@ WORDS = st.sampled_from(
             "protocols=",
             "192.0.2.0/24",
         ),
+        *("lmtp:", "smtps:", "unix:", "qsbmf"),
         *("@", "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----", "0", "9" * 20, "ü", "%", "/", "..", "$"),
     ]
 )

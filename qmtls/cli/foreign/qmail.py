@@ -34,9 +34,13 @@ SAME = frozenset(
         # of a directory that was moved here already
         *(
             "aliases",
+            "authroutes",
+            "bouncestyle",
+            "delaywarn",
             "dnsserver",
             "limits",
             "listen",
+            "policylifetime",
             "relaynetworks",
             "tlsdefault",
             "tlspolicy",

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 findings or not found, 2 wrong usage. `sendmail` alone ha
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -14,6 +15,8 @@ FINDINGS = 1
 USAGE = 2
 
 Row = Mapping[str, object]
+
+_dump = json.JSONEncoder(ensure_ascii=True).encode
 
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)), "?")
 
@@ -29,7 +32,7 @@ class CommandError(Exception):
 def emit(rows: Iterable[Row], as_json: bool, text: Callable[[Row], str]) -> None:
     """Prints each row as it comes, as one JSON object per line or by `text`."""
     for row in rows:
-        print(json.dumps(row, ensure_ascii=True) if as_json else text(row))
+        sys.stdout.write(f"{_dump(row) if as_json else text(row)}\n")
 
 
 def clean(text: str) -> str:

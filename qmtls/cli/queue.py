@@ -7,6 +7,7 @@ Reads and changes the queue where it lies; the service need not run, and is not 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -35,7 +36,12 @@ def add(commands: Commands) -> None:
     show = below.add(
         "show", "one message: its envelope and each attempt", run=run_show, examples="  qmtls queue show ID"
     )
-    stat = below.add("stat", "how many messages there are, from their names only", run=run_stat)
+    stat = below.add(
+        "stat",
+        "how many messages there are, from their names only",
+        run=run_stat,
+        examples="  qmtls queue stat --json",
+    )
     show.add_argument("ids", metavar="ID", nargs="+")
     add_filters(listing)
     listing.add_argument(
@@ -103,7 +109,7 @@ def _print(
         emit(map(as_row, entries), True, str)
         return
     for entry in entries:
-        print(as_text(entry))
+        sys.stdout.write(f"{as_text(entry)}\n")
 
 
 def _is_local(home: Home) -> Callable[[Address], bool]:

@@ -70,6 +70,17 @@ class Directories:
                     raise unreadable(f"open {path}", error) from error
         raise NotInSpool(id)
 
+    def open_tried(self, id: str) -> tuple[int, bool]:
+        """The same, and True if it was tried before. Most of a long queue was, so it is sought there first."""
+        if is_id(id):
+            try:
+                return self.files.open(self.cur + id), True
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise unreadable(f"open {self.cur}{id}", error) from error
+        return self.open_message(id), False
+
     def has(self, id: str) -> bool:
         """True if there is a message of that id. OSError."""
         return is_id(id) and (self.files.exists(self.new + id) or self.files.exists(self.cur + id))

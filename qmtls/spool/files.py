@@ -84,6 +84,8 @@ class Files(Protocol):
 
     def mtime(self, path: str) -> float: ...
 
+    def mtime_of(self, fd: int) -> float: ...
+
     def make_directory(self, path: str) -> None:
         """FileExistsError if there is something of that name."""
 
@@ -175,6 +177,9 @@ class OsFiles:
 
     def mtime(self, path: str) -> float:
         return os.lstat(path).st_mtime
+
+    def mtime_of(self, fd: int) -> float:
+        return os.fstat(fd).st_mtime
 
     def make_directory(self, path: str) -> None:
         os.mkdir(path, DIRECTORY_MODE)

@@ -17,6 +17,7 @@ from qmtls.spool.api import Attempt, Malformed
 LOG_LIMIT = 64 * 1024 * 1024  # octets: 10,000 recipients, 5 days of attempts
 _KEYS = frozenset({"time", "event", "done", "failed", "deferred", "reasons"})
 
+_decode = json.JSONDecoder().decode
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -38,8 +39,10 @@ def decode_history(log: bytes) -> tuple[Attempt, ...]:
     """Every whole line, oldest first. Malformed for a line that is JSON but no attempt."""
     attempts = []
     for line in log.split(b"\n"):
+        if not line:
+            continue
         try:
-            parts = json.loads(line)
+            parts = _decode(line.decode("utf-8"))
         except (ValueError, RecursionError):
             continue
         attempts.append(_attempt(parts))

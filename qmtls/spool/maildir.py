@@ -177,13 +177,18 @@ class MaildirSpool:
     def stored(self, id: str) -> Stored:
         """All but the content, as it was at one moment. NotInSpool, Malformed, or SpoolError.
 
-        The owner writes new messages over the files of finished ones: what was read while the message went is
-        not of this message, and was never there.
+        The owner writes new messages over the files of finished ones, if those were never tried: what was read while
+        such a message went is not of this message, and was never there.
         """
+        waiting = None
         try:
-            fd = self._bin.open_message(id)
+            fd, tried = self._bin.open_tried(id)
             try:
                 head = read_head(self._files, fd)[0]
+                if tried:
+                    waiting = listing.tried(id, self._files.mtime_of(fd))
+            except OSError as error:
+                raise trouble(f"look at {id}", error) from error
             finally:
                 self._files.close(fd)
             history = self.history(id)
@@ -191,7 +196,7 @@ class MaildirSpool:
             if self.look(id) is None:
                 raise NotInSpool(id) from None
             raise
-        waiting = self.look(id)
+        waiting = waiting or self.look(id)
         if waiting is None:
             raise NotInSpool(id)
         return Stored(waiting, head.envelope, head.size, history)
@@ -224,10 +229,10 @@ class MaildirSpool:
             raise unreadable(f"open log/{id}", error) from error
         try:
             log = bytearray()
-            more = b"more"
-            while len(log) <= LOG_LIMIT and more:
-                more = self._files.read(fd, CHUNK, len(log))
-                log += more
+            more = CHUNK
+            while len(log) <= LOG_LIMIT and more == CHUNK:
+                log += (read := self._files.read(fd, CHUNK, len(log)))
+                more = len(read)
         except OSError as error:
             raise unreadable(f"read log/{id}", error) from error
         finally:

@@ -118,7 +118,7 @@ def decode_head(head: bytes) -> Head:
     if end < 0:
         _bad("the envelope has no end")
     try:
-        parts = json.loads(head[len(FIELD) : end + 1].decode("ascii"), parse_constant=_bad)
+        parts = _decode(head[len(FIELD) : end + 1].decode("ascii"))
     except (ValueError, RecursionError):  # ValueError: no JSON, not ASCII, or a number of thousands of digits
         _bad("the envelope is not JSON")
     if not isinstance(parts, dict):
@@ -192,3 +192,6 @@ def _flag(value: object, what: str) -> bool:
 
 def _bad(why: str) -> NoReturn:
     raise Malformed(why)
+
+
+_decode = json.JSONDecoder(parse_constant=_bad).decode

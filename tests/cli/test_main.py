@@ -46,7 +46,8 @@ def test_the_commands() -> None:
         ),
         *("mailbox add", "mailbox list", "mailbox remove"),
         *("policy explain", "probe"),
-        *("queue list", "queue remove", "queue retry", "queue show", "send", "sendmail"),
+        *("queue bounce", "queue hold", "queue list", "queue pause", "queue release", "queue remove"),
+        *("queue resume", "queue retry", "queue show", "queue stat", "send", "sendmail"),
         *("tlsrpt send", "tlsrpt show"),
         *("user add", "user list", "user remove"),
     ]

@@ -74,12 +74,21 @@ class Bench:
 
 def accept(bench: Bench, server: Server) -> Figures:
     """Mail in, synced, and kept: remote mail is held."""
-    server.configure(Setup(hold=True))
+    return _accepted(bench, server, tls=False)
+
+
+def accept_tls(bench: Bench, server: Server) -> Figures:
+    """The same over STARTTLS: each message on a connection of its own, full handshake, client certificate."""
+    return _accepted(bench, server, tls=True)
+
+
+def _accepted(bench: Bench, server: Server, tls: bool) -> Figures:
+    server.configure(Setup(hold=True, tls=tls))
     with server.running():
-        bench.load("warm", WARM_UP)
+        bench.load("warm", WARM_UP, tls)
         time.sleep(SETTLE_SECONDS)
         queued, cpu = server.queued(), server.group.cpu_seconds()
-        sent = bench.load("run", bench.messages)
+        sent = bench.load("run", bench.messages, tls)
         time.sleep(SETTLE_SECONDS)
         cpu = server.group.cpu_seconds() - cpu
         kept = server.queued() - queued
@@ -88,6 +97,7 @@ def accept(bench: Bench, server: Server) -> Figures:
         "messages": bench.messages,
         "accepted_per_s": sent.rate,
         "cpu_ms": cpu * 1000 / bench.messages,
+        "per_cpu_second": bench.messages / cpu if cpu else float("inf"),
         "transaction_p50_ms": quantile(transactions, 0.5),
         "transaction_p99_ms": quantile(transactions, 0.99),
         "lost": sent.accepted - kept,
@@ -241,6 +251,7 @@ def _until_deferred(server: Server, messages: int) -> None:
 WORKLOADS: MappingProxyType[str, Callable[[Bench, Server], Figures]] = MappingProxyType(
     {
         "accept": accept,
+        "accept-tls": accept_tls,
         "relay": relay,
         "relay-tls": relay_tls,
         "paced": paced,

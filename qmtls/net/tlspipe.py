@@ -26,13 +26,14 @@ class TlsBroken(Exception):
 class TlsPipe:
     """`write` takes the octets for the wire. The call of `receive` that ends the handshake makes `established` true."""
 
-    __slots__ = ("_write", "connection", "creator", "ended", "established")
+    __slots__ = ("_serves", "_write", "connection", "creator", "ended", "established")
 
     def __init__(self, creator: Creator, write: Callable[[bytes], object], *, client: bool) -> None:
         self.creator = creator
         self.connection = creator.connection(client=client)
         self.established = False
         self.ended = False  # the peer said close_notify
+        self._serves = not client
         self._write = write
 
     def start(self) -> None:
@@ -43,10 +44,12 @@ class TlsPipe:
         """Octets of the wire in, plaintext out: b"" until the handshake is over. TlsBroken."""
         connection = self.connection
         connection.bio_write(data)
+        hold = False
         if not self.established:
             self._shake_hands()
             if not self.established:
                 return b""
+            hold = self._tickets_wait()
         plain = []
         try:
             while True:
@@ -58,7 +61,8 @@ class TlsPipe:
         except SSL.Error as error:
             self._flush()
             raise TlsBroken(reason(error)) from error
-        self._flush()
+        if not hold:
+            self._flush()
         return plain[0] if len(plain) == 1 else b"".join(plain)
 
     def send(self, data: bytes) -> None:
@@ -94,12 +98,21 @@ class TlsPipe:
         try:
             self.connection.do_handshake()
             self.established = True
+            if self._tickets_wait():
+                return
         except SSL.WantReadError:
             pass
         except SSL.Error as error:
             self._flush()  # the alert: it tells the peer why
             raise TlsBroken(reason(error)) from error
         self._flush()
+
+    def _tickets_wait(self) -> bool:
+        """After the handshake a server of TLS 1.3 says tickets (RFC 8446 section 4.6.1), which nobody here will use.
+
+        They need no packet of their own: they go out with the first reply.
+        """
+        return self._serves and self.connection.get_protocol_version() >= SSL.TLS1_3_VERSION
 
     def _flush(self) -> None:
         """What OpenSSL has for the wire. One read takes all there is; less than asked for means there is no more."""

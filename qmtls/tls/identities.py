@@ -8,6 +8,7 @@ ways, gives no identity.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -17,6 +18,8 @@ from qmtls.tls.pin import certificate_digest, key_digest
 
 Identity = tuple[str, str]
 
+REMEMBERED = 256  # certificates: a client that comes again shows the same one
+
 # An address that a rule may name: printable ASCII, no blanks. NUL and line ends are outside of it, so an address cut
 # short by one in another parser never looks equal here.
 EMAIL = re.compile(r"[!-?A-~]+@[!-?A-~]+\Z")
@@ -24,6 +27,7 @@ URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z")  # RFC 3986; compared as w
 _VISIBLE = re.compile(r"[!-~]+\Z")
 
 
+@lru_cache(maxsize=REMEMBERED)
 def own_identities(cert: x509.Certificate) -> frozenset[Identity]:
     """What holds of the certificate and key themselves, whoever signed it."""
     found = {("sha256", certificate_digest(cert).hex())}
@@ -34,6 +38,7 @@ def own_identities(cert: x509.Certificate) -> frozenset[Identity]:
     return frozenset(found)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def chained_identities(cert: x509.Certificate) -> frozenset[Identity]:
     """What its CA vouches for: only for a certificate whose chain was verified."""
     found = {("email", email.lower()) for email in certificate_emails(cert)}

@@ -41,6 +41,8 @@ class Posting:
     full_name: str = ""
     subject: str | None = None
     to: Sequence[str] = ()
+    parameters: tuple[tuple[str, str], ...] = ()  # of MAIL: RET, ENVID
+    notify: str = ""  # NOTIFY of each recipient
 
 
 def login_name() -> str:
@@ -58,12 +60,14 @@ def inject(home: Home, draft: Draft, posting: Posting) -> str:
     now = time.time()
     id = Ids().next()
     complete(draft, Defaults(posting.author, me, id, now, posting.full_name, posting.subject, posting.to))
-    recipients = tuple(Recipient(address) for address in _recipients(home, me, posting.recipients))
+    asked = (("NOTIFY", posting.notify),) if posting.notify else ()
+    recipients = tuple(Recipient(address, asked) for address in meant(home, me, posting.recipients))
     envelope = Envelope(
         reverse_path=posting.sender,
         recipients=recipients,
         arrival=Arrival(now, protocol="local", identity=login_name()),
         body="8BITMIME" if draft.eight_bit else "7BIT",
+        parameters=posting.parameters,
     )
     sole = str(recipients[0].address) if len(recipients) == 1 else ""
     received = received_field(envelope.arrival, by=me, id=id, recipients=len(recipients), recipient=sole)
@@ -74,7 +78,7 @@ def inject(home: Home, draft: Draft, posting: Posting) -> str:
 
 def inject_made(home: Home, id: str, envelope: Envelope, content: bytes) -> None:
     """Commits a message that is complete, and of our own making. BadControl: nothing was queued."""
-    to = _recipients(home, home.me(), [recipient.address for recipient in envelope.recipients])
+    to = meant(home, home.me(), [recipient.address for recipient in envelope.recipients])
     envelope = replace(envelope, recipients=tuple(map(Recipient, to)))
     with as_owner_of(home.queue):
         spool = MaildirSpool(home.queue / INJECT)
@@ -86,8 +90,8 @@ def inject_made(home: Home, id: str, envelope: Envelope, content: bytes) -> None
             raise problem
 
 
-def _recipients(home: Home, me: str, addresses: Sequence[Address]) -> Sequence[Address]:
-    """Each once, aliases expanded."""
+def meant(home: Home, me: str, addresses: Sequence[Address]) -> Sequence[Address]:
+    """The recipients to store: each once, aliases expanded. BadControl."""
     if any((home.control / name).exists() for name in EXPANDING):
         found: Sequence[Address] = import_module("qmtls.cli.expand").expand(home, me, addresses)
         return found

@@ -33,6 +33,7 @@ COMMANDS = (
     "probe",
     "policy",
 )
+OTHER_NAMES = {"sendmail": ("sendmail",), "mailq": ("sendmail", "-bp"), "newaliases": ("sendmail", "-bi")}
 MODULES = {"import": "imports"}  # of commands whose name is a word of Python's
 
 _ABOUT = "Administers a qmtls home: its certificates, its mailboxes, its queue. The service itself is `twistd qmtls`."
@@ -75,6 +76,8 @@ def _named(argv: Sequence[str] | None) -> Sequence[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit status; only wrong usage and --help exit by themselves."""
+    if argv is None:
+        argv = [*OTHER_NAMES.get(Path(sys.argv[0]).name, ()), *sys.argv[1:]]
     args, rest = build_parser(_named(argv)).parse_known_args(argv)
     if rest:
         args.parser.error(f"unknown: {' '.join(rest)}")

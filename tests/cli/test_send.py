@@ -123,7 +123,7 @@ def test_sendmail_names_the_caller(cli: Cli, home: Path) -> None:
     [
         ((), MESSAGE, os.EX_USAGE),
         (("-Z", "ann@b.test"), MESSAGE, os.EX_USAGE),
-        (("-bs",), MESSAGE, os.EX_USAGE),
+        (("-bd",), MESSAGE, os.EX_USAGE),
         (("--unknown", "ann@b.test"), MESSAGE, os.EX_USAGE),
         (("-t",), b"To: ann@b.test bob@c.test\n\nx\n", os.EX_DATAERR),
         (("-t",), b"Subject: nobody\n\nx\n", os.EX_NOUSER),

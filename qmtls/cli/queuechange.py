@@ -1,8 +1,9 @@
 """What an operator orders for mail in the queue: retry, hold, release, bounce, remove.
 
-By id it is done at once. By filter alone it is only counted, until `--yes` says that it is meant; `--dry-run` shows
-what would be done. Orders go to the disk in batches that share their syncs, and the owner of the bin is told: it need
-not run. What it is doing with a message at that moment it ends; the order counts after it.
+It is done at once. Only who sits at a terminal and names no id, but a filter alone, is told the number first, and says
+`--yes` if that is meant; `--dry-run` shows what would be done. Orders go to the disk in batches that share their
+syncs, and the owner of the bin is told: it need not run. What it is doing with a message at that moment it ends; the
+order counts after it.
 """
 
 from __future__ import annotations
@@ -55,14 +56,14 @@ def _add(below: Commands, name: str, summary: str, about: str, note: str, order:
         name,
         summary,
         run=lambda args: run(args, order),
-        about=f"{about}\nBy ID at once; chosen by a filter alone they are counted, and --yes does it.",
-        examples=f"  qmtls queue {name} ID\n  qmtls queue {name} --domain example.org --older 1d --yes\n"
+        about=f"{about}\nAt a terminal messages chosen by a filter alone are counted first, and --yes does it.",
+        examples=f"  qmtls queue {name} ID\n  qmtls queue {name} --domain example.org --older 1d\n"
         f"  qmtls queue {name} - <ids",
     )
     parser.add_argument("ids", metavar="ID", nargs="*", help="'-': ids on standard input, one a line")
     add_filters(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--yes", action="store_true", help="do it to all that the filter finds")
+    parser.add_argument("--yes", action="store_true", help="at a terminal: do it to all that the filter finds")
     if note:
         parser.add_argument("--note", metavar="TEXT", default="", help=note)
     return parser
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace, order: Order) -> int:
     args.ids = list(_ids(args.ids)) if args.ids else []
     named = bool(args.ids) or not filtered(args)
     meant, seen, count = wanted(args, now), set[str](), 0
-    doing = (named or args.yes) and not args.dry_run
+    doing = (named or args.yes or not _at_terminal()) and not args.dry_run
     files = OsFiles(SharedSync())
     with Queue(home.queue, trouble, standing(home, trouble), files) as queue:
         found = queue.find(args.ids, now) if named else queue.entries(now)
@@ -102,6 +103,10 @@ def run(args: argparse.Namespace, order: Order) -> int:
         print("no such message", file=sys.stderr)
         return FINDINGS
     return trouble.status | missing(args.ids, seen)
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def missing(ids: Sequence[str], seen: set[str]) -> int:

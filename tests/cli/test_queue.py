@@ -161,13 +161,20 @@ def test_retry_makes_waiting_mail_due(cli: Cli, queue: Path) -> None:
     assert owner.stat().st_mtime > 1, "the owner of the bin is told"
 
 
-def test_remove_by_filter(cli: Cli, queue: Path) -> None:
+def test_at_a_terminal_a_filter_counts_first(cli: Cli, queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qmtls.cli.queuechange._at_terminal", lambda: True)
     asked = cli("queue", "remove", "--from", "@evil.test")
     assert (asked.status, asked.out, "1 message matches; nothing was changed" in asked.err) == (1, "", True)
+    assert len(ids(cli)) == 3
+    assert cli("queue", "remove", "--from", "@evil.test", "--yes").status == 0
+    assert ids(cli) == ["0001a", "0002b"]
+
+
+def test_remove_by_filter(cli: Cli, queue: Path) -> None:
     dry = cli("queue", "remove", "--from", "@evil.test", "--dry-run", "--yes")
     assert (dry.status, dry.out) == (0, "0003c: would be removed (<eve@evil.test> to ann@d.test)\n")
     assert len(ids(cli)) == 3
-    assert cli("queue", "remove", "--from", "@evil.test", "--yes").status == 0
+    assert cli("queue", "remove", "--from", "@evil.test").status == 0
     assert ids(cli) == ["0001a", "0002b"]
     assert not list((queue / "queue").rglob("0003c"))
     assert cli("queue", "remove", "--from", "@evil.test", "--yes").status == 1

@@ -1,4 +1,4 @@
-"""DKIM signatures for what is sent to other hosts (ADR 21): made when a message is first put to a host, kept as long as
+"""DKIM signatures for what is sent to other hosts (ADR 16): made when a message is first put to a host, kept as long as
 its attempt lasts.
 
 A message that cannot be signed goes out unsigned, and the log says so: it is never held back for that.

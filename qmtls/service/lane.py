@@ -24,7 +24,7 @@ from qmtls.service.orders import held_by, held_meanwhile, ordered_meanwhile
 from qmtls.service.sending import Read, Sending
 from qmtls.service.signing import Signer
 from qmtls.spool.api import Malformed, NotInSpool, SpoolError
-from qmtls.tls.policy import Policy
+from qmtls.tls.policy import Level, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,9 @@ class Lane:
             return False  # it counts the domains of a session (RFC 9422 section 4.3): this one keeps to its own
         if self._next_hop is None or next_hop.requiretls != self._next_hop.requiretls:
             return False
-        return policy_for(next_hop, self._target, self._snapshot) == self._policy
+        policy = policy_for(next_hop, self._target, self._snapshot)
+        # At level sts equal rules are not equal demands: each domain has a policy of its own.
+        return policy == self._policy and policy.level is not Level.STS
 
     async def _load(self, task: Task) -> bool:
         attempt = task.attempt

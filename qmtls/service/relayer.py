@@ -33,6 +33,7 @@ from qmtls.service.waiting import Due, Parked, read_due
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Attempt as Entry
 from qmtls.spool.api import Malformed, NotInSpool, Spool, Waiting
+from qmtls.tls.policy import Level
 
 BATCH = 50  # messages read from the disk in one go
 CROWD = 100  # attempts under way, in line or being filed, above which reading slows down
@@ -331,7 +332,9 @@ class Relayer:
         if next_hop.relay:
             policy = policy_for(next_hop, Target(next_hop.relay, "", next_hop.port), snapshot)
             demand = (policy, next_hop.requiretls, next_hop.scheme)
-            route = _Route(next_hop.relay, next_hop.port, "", demand)
+            # At level sts the demand is what the policy of each domain says.
+            domain = next_hop.domain if policy.level is Level.STS else ""
+            route = _Route(next_hop.relay, next_hop.port, domain, demand)
             group = (next_hop.relay, next_hop.port)
         else:
             route = _Route("", next_hop.port, next_hop.domain, (next_hop.requiretls, next_hop.tls_optional))

@@ -135,3 +135,19 @@ def test_a_stall_is_not_remembered(tmp_path: Path) -> None:
     office.post("y@a.example")
     office.run()
     assert [mail.tls for mail in healed.mail] == [True]
+
+
+def test_at_a_relay_each_domain_has_its_own_mta_sts_policy(tmp_path: Path) -> None:
+    """One line for both, one relay for both: the channel of the one must not carry the mail of the other."""
+    line = ".parent.example sts tafile=ca.crt\n"
+    routes = ".parent.example:mx.relay.example\n"
+    office = Office(tmp_path, {"ca.crt": certs.authority().pem, "tlspolicy": line, "smtproutes": routes})
+    relay = office.host("mx.relay.example", Host(certs.server("mx.relay.example")))
+    office.policies.known["a.parent.example"] = StsPolicy(StsMode.ENFORCE, 86400, ("mx.relay.example",))
+    office.post("x@a.parent.example")
+    office.run()
+    assert taken(relay) == ["x@a.parent.example"]
+    office.post("y@b.parent.example")
+    office.run()
+    assert taken(relay) == ["x@a.parent.example"]
+    assert "there is no MTA-STS record at _mta-sts.b.parent.example" in office.said("deferred")[0]

@@ -37,13 +37,14 @@ from qmtls.net.tlspipe import TlsPipe
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import Authenticate, RcptTo, Transaction
-from qmtls.smtp.reply import Reply
+from qmtls.smtp.reply import Reply, printable
 from qmtls.smtp.server_replies import TOO_MANY_RECIPIENTS
 from qmtls.tls.clients import USER, ClientMatch, ClientRule, match_client
 from qmtls.tls.facts import TlsFacts
 
 # Recipients of one message that aliases stand for; what the head of a queue file can hold beside as many others.
 MOST_EXPANDED = 10_000
+MAX_NAME = 128  # characters of a name that failed, in the log: no user has a longer one
 JUDGED_SECONDS = 3600.0  # after which a session's identity is judged again: certificates and CRLs expire
 
 
@@ -154,7 +155,9 @@ class Guest:
         return next((rule for rule in rules if not wanted or wanted in (rule.value, rule.name.lower())), None)
 
     def _logged_in(self, rule: ClientRule | None, claim: Authenticate) -> Reply:
-        who = f' user="{claim.user}"' if claim.user else ""
+        # Whoever knocks chooses the name: it must not write a line of the log, or another word of this one.
+        named = printable(claim.user, MAX_NAME).replace('"', "?")
+        who = f' user="{named}"' if named else ""
         if rule is None:
             self._house.say(f"login refused client={self.peer.address} mechanism={claim.mechanism}{who}")
             return LOGIN_FAILED

@@ -283,6 +283,15 @@ def test_login(make_site: MakeSite) -> None:
     assert client.say(b64encode(b"secret").decode()).startswith("235")
 
 
+def test_a_name_that_failed_writes_nothing_but_itself_into_the_log(make_site: MakeSite) -> None:
+    site = make_site(USERS)
+    client = joe(site)
+    name = 'joe" relay="x\r\n2026-01-01T00:00:00.000Z accepted id=1 ü' + "y" * 900
+    assert client.say(plain(name, "secret")).startswith("535")
+    assert site.log[-1].startswith('login refused client=192.0.2.1 mechanism=PLAIN user="joe? relay=?x??2026-')
+    assert site.log[-1].isascii() and site.log[-1].isprintable() and len(site.log[-1]) < 250
+
+
 def test_a_password_that_cannot_be_looked_at(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
     site = make_site(USERS)
     client = joe(site)

@@ -10,6 +10,7 @@ from qmtls.control.clientrules import client_rule
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.senders import read_senders
 from qmtls.control.values import domain_or_parent, host, network
+from qmtls.smtp.address import AddressError, parse_address
 from qmtls.tls.clients import ClientRules
 
 T = TypeVar("T")
@@ -84,12 +85,22 @@ def _rcpt_hosts(files: ControlFiles, me: str, locals: frozenset[str]) -> frozens
 def _bad_mail_from(files: ControlFiles) -> frozenset[str]:
     found = set()
     for line in files.lines("badmailfrom") or ():
-        local_part, at, domain = line.text.lower().rpartition("@")
-        if not at:
-            files.warn(line.origin, f"{quote(line.text)} never matches", "write user@host or @host")
+        sender = _bad_sender(line.text.lower())
+        if sender:
+            found.add(sender)
         else:
-            found.add(f"{local_part}@{domain.rstrip('.')}")
+            files.warn(line.origin, f"{quote(line.text)} never matches", "write user@host or @host")
     return frozenset(found)
+
+
+def _bad_sender(text: str) -> str:
+    """In the form that reverse-paths have: A-labels, no quotes that are not needed. "" if none can be so."""
+    local_part, at, domain = text.removesuffix(".").rpartition("@")
+    try:
+        address = parse_address(f"{local_part or 'any'}@{domain}", smtputf8=True)
+    except AddressError:
+        return ""
+    return f"{address.local_part if local_part else ''}@{address.host}" if at else ""
 
 
 def _networks(files: ControlFiles) -> tuple[Network, ...]:

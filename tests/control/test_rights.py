@@ -7,6 +7,7 @@ import pytest
 
 from qmtls.access import AccessRules
 from qmtls.control.rights import read_access
+from qmtls.smtp.address import parse_address
 from tests.control.directory import reader
 
 
@@ -66,6 +67,33 @@ def test_other_lists(tmp_path: Path) -> None:
     assert (rule.value, rule.text, str(rule.origin)) == (
         *("alice@example.org", "Alice@Example.org", "control/tlsclients:1"),
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "sender"),
+    [
+        ("@Bücher.example", "x@bücher.example"),
+        ("@bücher.example", "x@XN--BCHER-KVA.example"),
+        ("@xn--bcher-kva.example", "x@bücher.example"),
+        ("Jürgen@bücher.example", "JÜRGEN@xn--bcher-kva.example"),
+        ('"Joe"@a.example', "joe@a.example"),
+        ('"j\\oe"@a.example.', '"JOE"@A.example'),
+        ('"joe doe"@a.example', '"Joe\\ Doe"@a.example'),
+        ("@[192.0.2.1]", "x@[192.0.2.1]"),
+        ("@a_b.example", "x@a_b.example"),
+    ],
+)
+def test_a_bad_sender_however_it_is_written(tmp_path: Path, line: str, sender: str) -> None:
+    rules = access(tmp_path, {"badmailfrom": f"{line}\n"})
+    path = parse_address(sender, smtputf8=True)
+    assert {f"@{path.host}", f"{path.local_part.lower()}@{path.host}"} & rules.bad_mail_from
+
+
+@pytest.mark.parametrize("line", ["bad.example", "@", "a b@c.example", "@a..example", "@.example"])
+def test_a_bad_sender_that_nobody_can_be_is_told(tmp_path: Path, line: str) -> None:
+    made = reader(tmp_path, {"badmailfrom": f"{line}\n"})
+    assert read_access(made, "me").bad_mail_from == frozenset()
+    assert "never matches" in made.warnings[0].what
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ def at_least(new: Policy, old: Policy) -> bool:
         return _FLOOR.get(new.level, 2) >= 2
     if new.level in UNVERIFIED:
         return False
+    if new.discovers and old.level is not Level.DANE:
+        return False  # evidence goes before it, and asks for other names and authorities
     return _same_kind(new, old)
 
 

@@ -44,6 +44,14 @@ def test_dane_may_end_as_may() -> None:
     assert at_least(policy(Level.DANE_ONLY), policy(Level.DANE))
 
 
+@pytest.mark.parametrize("level", [Level.VERIFY, Level.SECURE])
+def test_a_default_that_evidence_goes_before_is_weaker_than_a_line(level: Level) -> None:
+    """TLSA records or an MTA-STS policy would be met by other names, and by other authorities."""
+    assert not at_least(policy(level, discovers=True), policy(level))
+    assert at_least(policy(level, discovers=True), policy(Level.ENCRYPT))
+    assert at_least(policy(Level.DANE, discovers=True), policy(Level.DANE))
+
+
 def anchored(*certificates: x509.Certificate, names: tuple[str, ...] = ("a.example",)) -> Policy:
     return policy(Level.PIN, pins=pin_set(certificates), names=names)
 

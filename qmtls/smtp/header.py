@@ -74,8 +74,8 @@ class HeaderScan:
     @property
     def tls_optional(self) -> bool:
         """`TLS-Required: No`, once and nothing else (RFC 8689 section 5): whoever is in doubt gets TLS."""
-        if b"tls-required" not in self._header.lower():
-            return False
+        if not self.whole or b"tls-required" not in self._header.lower():
+            return False  # also if what was not looked at may say something else
         bodies = self._bodies(b"tls-required")
         return len(bodies) == 1 and bodies[0].strip().lower() == b"no"
 

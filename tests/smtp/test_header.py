@@ -73,6 +73,14 @@ def test_the_limit_itself_is_no_matter() -> None:
     assert scan([field + b"\r\n"]).whole is True
 
 
+def test_a_wish_that_may_go_on_beyond_the_limit_is_none() -> None:
+    long = b"X: " + b"y" * MAX_HEADER + b"\r\n"
+    assert not scan([b"TLS-Required: no\r\n" + long + b"TLS-Required: yes\r\n\r\n"]).tls_optional
+    begin = b"X: " + b"y" * (MAX_HEADER - 21) + b"\r\nTLS-Required: no"
+    assert len(begin) == MAX_HEADER
+    assert not scan([begin + b"-one knows\r\n\r\n"]).tls_optional
+
+
 @settings(deadline=None)
 @given(
     st.lists(

@@ -49,6 +49,7 @@ from qmtls.smtp.server import GO_AHEAD, MAX_BUFFERED, Phase, ServerSession
 
 HANDSHAKE_SECONDS = 30.0  # from 220 to the end of the handshake
 HURRIED_SECONDS = 10.0  # for the next command, while connections are scarce
+HURRIED_TRANSACTION_SECONDS = 60.0  # the same behind MAIL: a word that costs nothing must not hold a place for long
 CONTENT_GRACE = 60.0  # seconds of content before the pace is asked for
 CONTENT_PACE = 100.0  # octets a second that content must average afterwards
 
@@ -300,9 +301,11 @@ class InboundProtocol(Protocol):
         self._close()
 
     def hurry(self) -> None:
-        """Connections are scarce: one that does nothing gets little time."""
-        idle = self.session.phase is Phase.COMMAND and self.session.transaction is None
-        if idle or self.session.phase is Phase.HANDSHAKE:
+        """Connections are scarce: one that does nothing gets little time, one in a transaction a little more."""
+        phase = self.session.phase
+        if phase is Phase.COMMAND and self.session.transaction is not None:
+            self._patience.hurry(HURRIED_TRANSACTION_SECONDS)
+        elif phase is Phase.COMMAND or phase is Phase.HANDSHAKE:
             self._patience.hurry(HURRIED_SECONDS)
 
     def shut_down(self) -> None:

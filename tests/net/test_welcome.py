@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.address import UNIXAddress
 
 from qmtls.net.doors import Door, Role
-from qmtls.net.inbound import HANDSHAKE_SECONDS, HURRIED_SECONDS
+from qmtls.net.inbound import HANDSHAKE_SECONDS, HURRIED_SECONDS, HURRIED_TRANSACTION_SECONDS
 from qmtls.net.welcome import CROWDED, HEADER_SECONDS, HURRY_SECONDS, Welcome
 from tests.net import certs
 from tests.net.certs import authority
@@ -276,6 +276,16 @@ def test_when_connections_get_scarce_those_that_do_nothing_go(site: Site) -> Non
     assert all(client.lost is not None and client.replies[-1].startswith("421 4.4.2") for client in idle)
     assert busy.lost is None
     assert busy.say("DATA").startswith("354")
+
+
+def test_mail_alone_does_not_hold_a_place_for_long(site: Site) -> None:
+    crowd = Crowd(site)
+    slow = crowd.come()
+    slow.begin()
+    for _ in range(int(crowd.MOST * CROWDED)):
+        crowd.come()
+    site.reactor.pass_time(HURRIED_TRANSACTION_SECONDS + 1)
+    assert slow.lost is not None and slow.replies[-1].startswith("421 4.4.2")
 
 
 def test_a_handshake_that_does_nothing_goes_too(make_site: MakeSite) -> None:

@@ -9,6 +9,8 @@ from qmtls.spool.content import unreadable
 from qmtls.spool.files import Files, sync_directory, trouble
 from qmtls.spool.record import is_id
 
+MARK = ":2,"  # between the id and the flags of a mail reader
+
 
 class Directories:
     """`tmp`, `new`, `cur`, `log` are paths that end in a slash; `new_fd`, `cur_fd`, `log_fd` serve to sync them."""
@@ -95,7 +97,27 @@ class Directories:
             except OSError:
                 return False
             return True
+        try:
+            if not self.unmark(id):
+                return True
+            self.files.unlink(self.cur + id)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
         return True
+
+    def unmark(self, id: str) -> bool:
+        """True: a mail reader had renamed the message to ID:2,FLAGS, and it has its name in `cur` again. OSError.
+
+        It lists `cur`, so it is for messages that are not where they should be.
+        """
+        marked = id + MARK
+        for entry in self.files.entries(self.cur):
+            if entry.name.startswith(marked) and entry.is_file(follow_symlinks=False):
+                self.files.rename(entry.path, self.cur + id)
+                return True
+        return False
 
     def unlink(self, path: str) -> bool:
         """Gone afterwards, or never there: True. False: the disk did not let us."""

@@ -22,7 +22,7 @@ def record(bin: Directories, batch: Sequence[Filing]) -> list[SpoolError | None]
     opened: list[tuple[int, int]] = []
     for n, filing in enumerate(batch):
         try:
-            if bin.has(filing.id):
+            if bin.has(filing.id) or bin.unmark(filing.id):
                 opened.append((n, _append(bin, filing)))
         except OSError as error:
             results[n] = trouble(f"write log/{filing.id}", error)
@@ -82,8 +82,10 @@ def _place(bin: Directories, filing: Filing) -> bool:
         # An order is placed once more behind the move: before it the owner may have set another time.
         bin.files.set_mtime(cur, mtime)
     except FileNotFoundError:
-        bin.unlink(bin.log + filing.id)
-        return False
+        if not bin.unmark(filing.id):
+            bin.unlink(bin.log + filing.id)
+            return False
+        bin.files.set_mtime(cur, mtime)
     return True
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from qmtls.spool.api import Waiting
-from qmtls.spool.directories import Directories
+from qmtls.spool.directories import MARK, Directories
 from qmtls.spool.files import trouble
 from qmtls.spool.record import is_id
 
@@ -72,7 +72,7 @@ def _is_message(entry: os.DirEntry[str], where: str, foreign: list[str]) -> bool
 
 def _unmarked(bin: Directories, entry: os.DirEntry[str]) -> str:
     """The id of a message that a mail reader looked at and renamed to ID:2,FLAGS: it gets its name back. Else ""."""
-    id, mark, _ = entry.name.partition(":2,")
+    id, mark, _ = entry.name.partition(MARK)
     if not mark or not is_id(id) or not entry.is_file(follow_symlinks=False) or bin.files.exists(bin.cur + id):
         return ""
     _mtime(entry)  # the entry keeps what it read under the old name

@@ -357,6 +357,34 @@ def test_a_mail_reader_may_look(spool: MaildirSpool) -> None:
     assert spool.history("id2") == (ATTEMPT,)
 
 
+def test_a_mail_reader_may_look_while_a_message_is_sent(spool: MaildirSpool) -> None:
+    """Nobody gets it again: what is finished goes under its other name, what is not keeps its record."""
+    for id in ("id1", "id2", "other"):
+        store(spool, id)
+    (spool.path / "new/id1").rename(spool.path / "cur/id1:2,S")
+    (spool.path / "new/id2").rename(spool.path / "cur/id2:2,S")
+    assert not spool.remove_at_once("id1")
+    spool.remove(["id1"])
+    assert spool.record([Filing("id2", ATTEMPT, due=1_800_000_000.0)]) == [None]
+    assert sorted(path.name for path in (spool.path / "cur").iterdir()) == ["id2"]
+    assert spool.history("id2") == (ATTEMPT,)
+    assert {w.id: w.due for w in spool.scan()} == {"id2": 1_800_000_000.0, "other": 0.0}
+
+
+def test_a_mail_reader_may_look_while_an_attempt_is_filed(tmp_path: Path) -> None:
+    class Looked(OsFiles):
+        def set_mtime(self, path: str, time: float) -> None:
+            if "/new/" in path:
+                Path(path).rename(path.replace("/new/", "/cur/") + ":2,S")
+            super().set_mtime(path, time)
+
+    spool = MaildirSpool(tmp_path / "queue" / "1", Looked())
+    store(spool, "id1")
+    assert spool.record([Filing("id1", ATTEMPT, due=1_800_000_000.0)]) == [None]
+    assert spool.history("id1") == (ATTEMPT,)
+    assert list(spool.scan()) == [Waiting("id1", 1_800_000_000.0)]
+
+
 def test_a_marked_copy_never_replaces_the_message(spool: MaildirSpool) -> None:
     store(spool, "id1")
     spool.record([Filing("id1", ATTEMPT, due=2e9)])

@@ -33,7 +33,17 @@ def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
     found += _dkim_keys(compiled)
     found += _reports(compiled)
     found += describe_outbound(compiled, time)
+    found += _holds(compiled, now)
     return ordered(found)
+
+
+def _holds(settings: Settings, now: float) -> Iterator[Finding]:
+    """What keeps mail in the queue is easily forgotten."""
+    for rule in settings.holds.rules:
+        if rule.until <= now:
+            yield Finding(FindingLevel.WARNING, rule.origin, f"{rule.text}: that day has passed; remove the line")
+        else:
+            yield Finding(FindingLevel.NOTE, rule.origin, f"{rule.text}: such mail stays in the queue")
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

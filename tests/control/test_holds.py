@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qmtls.control.describe import describe
 from qmtls.control.holds import load_holds
 from qmtls.control.settings import ControlError
 from qmtls.delivery.holds import Holds
@@ -72,6 +73,17 @@ def test_hosts(tmp_path: Path) -> None:
     assert made.of_host("mx2.b.example", NOW) is None
     assert not holds(tmp_path, "# nothing\n")
     assert not made.held(envelope("x@b.example"), [0], NOW)
+
+
+def test_the_check_tells_of_them(tmp_path: Path) -> None:
+    settings = compiled(tmp_path / "control", {"holds": "to=@b.example until=2026-09-20\nto=@c.example\n"})
+    found = {
+        (f.level.value, f.origin.line): f.text for f in describe(settings, NOW) if f.origin.file == "control/holds"
+    }
+    assert found == {
+        ("warning", 1): "to=@b.example until=2026-09-20: that day has passed; remove the line",
+        ("note", 2): "to=@c.example: such mail stays in the queue",
+    }
 
 
 @pytest.mark.parametrize(

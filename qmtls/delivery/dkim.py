@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from qmtls.delivery.verp import owner
 from qmtls.smtp.envelope import Envelope
-from qmtls.smtp.header import MAX_HEADER
 from qmtls.tls.names import canonical, is_host_name
 from qmtls.tls.policy import Origin
 
@@ -67,6 +66,7 @@ SIGNED = (
 # Signed once more than they are there: a second one, which some programs would show, breaks the signature.
 OVERSIGNED = frozenset({"from", "reply-to", "subject", "date", "to", "cc"})
 
+MAX_HEADER = 256 * 1024  # octets; far above what large MTAs take
 MAX_FROM = 8192  # octets of From that are looked at
 _LINE = 72  # octets of a line of the signature
 _BLANKS = 4096  # empty lines hashed at a time

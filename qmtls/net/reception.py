@@ -39,12 +39,11 @@ class Reception:
     """A message being received; `trouble` is the reply if the disk failed before its end.
 
     The spool is opened when the header section has passed, because the envelope says what stands in it (RFC 8689).
-    Until then its octets are held here, and no more of them than `HeaderScan` looks at.
+    Until then `HeaderScan` holds its octets, and no more of them than it looks at.
     """
 
     __slots__ = (
         "_came",
-        "_held",
         "_pieces",
         "_scan",
         "_trace",
@@ -66,7 +65,6 @@ class Reception:
         self._came = came
         self._trace = trace
         self._scan: HeaderScan | None = None
-        self._held: list[bytes] = []
         self._pieces: list[bytes] | None = []
 
     @classmethod
@@ -110,10 +108,8 @@ class Reception:
             return self._keep(self.incoming, data)
         if self._scan is None:
             if not self._came.peer.submission and says_nothing(data):
-                self._held.append(data)
-                return self._open()
+                return self._open(data)
             self._scan = HeaderScan()
-        gather(self._held, data)
         return self._open() if self._scan.feed(data) else False
 
     def end(self) -> Incoming:
@@ -126,16 +122,19 @@ class Reception:
         assert self.incoming is not None
         return self.incoming
 
-    def _open(self) -> bool:
+    def _open(self, data: bytes = b"") -> bool:
+        """With what the scan held, or with `data` if there was nothing to scan."""
         added, scan, came = b"", self._scan, self._came
         if scan is not None:
             if scan.tls_optional and not self.envelope.requiretls:
                 self.envelope = replace(self.envelope, tls_optional=True)
             if came.peer.submission:
                 added = missing_fields(scan, time=came.time, id=self.id, host=came.me)
+            if scan.headless:
+                added += b"\r\n"  # or its first line might continue our field
+            data, self._scan = scan.take(), None
         incoming = self.incoming = self.spool.begin(self.id, self.envelope)
-        held, self._held = self._held, []
-        return self._keep(incoming, b"".join((self._trace, added, *held)))
+        return self._keep(incoming, b"".join((self._trace, added, data)))
 
     def _keep(self, incoming: Incoming, data: bytes) -> bool:
         if self._pieces is not None:

@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qmtls.delivery.dkim import DkimKey, Unsignable, author_domain, is_ours, signatures
+from qmtls.delivery.dkim import MAX_HEADER, DkimKey, Unsignable, author_domain, is_ours, signatures
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
-from qmtls.smtp.header import MAX_HEADER
 from qmtls.tls.policy import Origin
 
 NOW = 1_700_000_000

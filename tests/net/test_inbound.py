@@ -61,6 +61,23 @@ def test_a_pipelined_dialogue_in_one_segment(site: Site) -> None:
     assert site.protocol not in site.connections
 
 
+@pytest.mark.parametrize(
+    "content", [b" begins with a blank\r\nx\r\n", b"no field\r\n", b"\r\nthe empty line itself\r\n"]
+)
+@pytest.mark.parametrize("verb", ["DATA", "BDAT"])
+def test_content_without_a_header(site: Site, verb: str, content: bytes) -> None:
+    client = site.client()
+    client.begin()
+    if verb == "DATA":
+        client.send(b"DATA\r\n" + content + b".\r\n")
+    else:
+        client.send(b"BDAT 1\r\n%cBDAT %d LAST\r\n" % (content[0], len(content) - 1) + content[1:])
+    assert client.replies[-1].startswith("250 2.0.0 ok")
+    head, _, rest = site.content(site.stored[0]).partition(b"\r\n\r\n")
+    assert head.startswith(b"Received: ") and head.endswith(b" +0000")
+    assert rest == content.removeprefix(b"\r\n")
+
+
 def test_chunks(site: Site) -> None:
     client = site.client()
     client.begin()

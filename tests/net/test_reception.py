@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -165,6 +166,35 @@ def test_a_header_without_end_is_not_held_without_end() -> None:
     assert reception.incoming is not None
     assert reception.incoming.size > MAX_HEADER
     assert reception.remembered is None
+
+
+@pytest.mark.parametrize("length", [60, 200])
+def test_a_long_header_is_held_once(length: int) -> None:
+    """Whoever sends header lines and then waits has one copy of them here, and that is all."""
+    reception = begun(PEER)
+    tracemalloc.start()
+    try:
+        for n in range(length // 8):
+            reception.write(bytes(bytearray(b"X-%02d: " % n + b"y" * (8192 - 8) + b"\r\n")))
+        assert tracemalloc.get_traced_memory()[0] < 1.4 * length * 1024
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("submission", [False, True])
+@pytest.mark.parametrize("step", [1, 1000])
+def test_content_without_a_header_does_not_go_on_in_ours(submission: bool, step: int) -> None:
+    content = b" not ours\r\nDate: x\r\nTLS-Required: No\r\n\r\nhello\r\n"
+    reception = begun(Peer("192.0.2.1", True, None, submission=submission))
+    for n in range(0, len(content), step):
+        reception.write(content[n : n + step])
+    assert not stored(reception).tls_optional
+    assert reception.remembered is not None
+    head, _, rest = reception.remembered.partition(b"\r\n\r\n")
+    assert rest == content
+    names = [b"Received", *([b"Date", b"Message-ID"] if submission else [])]
+    assert [line.partition(b":")[0] for line in head.split(b"\r\n") if line[:1] != b" "] == names
+    assert reception.size == len(content)
 
 
 def test_requiretls_is_stronger_than_the_header() -> None:

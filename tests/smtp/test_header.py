@@ -60,7 +60,7 @@ def test_nothing_is_certain_before_the_end() -> None:
     assert found.whole and found.has_date
 
 
-@pytest.mark.parametrize("cut", [whole, at(*range(0, 600_000, 4096))])
+@pytest.mark.parametrize("cut", [whole, at(*range(0, 200_000, 4096))])
 def test_a_header_without_an_end_is_held_only_so_far(cut: Cut) -> None:
     line = b"X: " + b"y" * 95 + b"\r\n"
     content = b"Date: x\r\n" + line * 6000 + b"From: a\r\nTLS-Required: no\r\n\r\n"
@@ -92,6 +92,44 @@ def test_a_wish_that_may_go_on_beyond_the_limit_is_none() -> None:
 def test_the_cut_does_not_matter(parts: list[bytes], places: list[int]) -> None:
     content = b"".join(parts)
     assert told(scan([content])) == told(scan(at(*places)(content))) == told(scan([content[:1], content[1:]]))
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("content", "headless"),
+    [
+        (b" folded\r\nTLS-Required: no\r\nDate: x\r\n\r\n", True),
+        (b"\tfolded\r\n\r\n", True),
+        (b"no field\r\nDate: x\r\n\r\n", True),
+        (b": x\r\n\r\n", True),
+        (b"no line end", True),
+        (b"x" * 998 + b":\r\n\r\n", False),
+        (b"x" * 999 + b":\r\n\r\n", True),
+        (b"", False),
+        (b"\r\nno field\r\n", False),
+        (b"Subject: x\r\nno field\r\n\r\n", False),
+        (b"Not grammar : x\r\n\r\n", False),
+        (b"From joe Mon\r\nSubject: x\r\n\r\n", False),
+        (b">From joe Mon\r\nSubject: x\r\n\r\n", False),
+    ],
+)
+def test_content_without_a_header(content: bytes, headless: bool, cut: Cut) -> None:
+    found = scan(cut(content))
+    assert found.headless is headless
+    assert not (headless and (says_nothing(content) or found.has_date or found.tls_optional))
+    assert found.whole
+
+
+@given(st.lists(st.sampled_from([b"Date: x\r\n", b"x", b" ", b"\r\n", b"X:" + b"y" * 40_000])), st.integers(1, 50_000))
+def test_what_was_fed_comes_back(parts: list[bytes], step: int) -> None:
+    content = b"".join(parts)
+    found, fed = HeaderScan(), 0
+    while fed < len(content) and not found.over:
+        found.feed(content[fed : fed + step])
+        fed += step
+    found.finish()
+    assert found.take() == content[:fed]
+    assert found.take() == b""
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_queue_of_a_live_service(house: House) -> None:
         assert [event["deferred"] for event in shown["history"]] == [second["to"]]
 
         removed = house.qmtls("queue", "remove", third["id"]).stdout
-        assert removed == f"{third['id']}: removed (joe@client.test to dan@b.dest.test)\n"
+        assert removed == f"{third['id']}: removed (<joe@client.test> to dan@b.dest.test)\n"
         assert ids(house) == [first["id"], second["id"]]
         house.qmtls("queue", "remove", third["id"], status=1)
 
@@ -134,7 +134,7 @@ def test_retry_right_after_a_start(house: House, workers: str) -> None:
             client.command("EHLO client.test", 250)
             assert client.mail("joe@client.test", "ann@dest.test").code == 250
         (waiting,) = wait_for(lambda: list(house.home.glob("queue/*/cur/*")), "the first attempt's end")
-        assert house.qmtls("queue", "retry", waiting.name).stdout == f"{waiting.name}: due now\n"
+        assert house.qmtls("queue", "retry", waiting.name).stdout == f"{waiting.name}: due now (<joe@client.test> to ann@dest.test)\n"
         mx.wait_for_messages()
 
 

@@ -134,7 +134,10 @@ def test_retry_right_after_a_start(house: House, workers: str) -> None:
             client.command("EHLO client.test", 250)
             assert client.mail("joe@client.test", "ann@dest.test").code == 250
         (waiting,) = wait_for(lambda: list(house.home.glob("queue/*/cur/*")), "the first attempt's end")
-        assert house.qmtls("queue", "retry", waiting.name).stdout == f"{waiting.name}: due now (<joe@client.test> to ann@dest.test)\n"
+        assert (
+            house.qmtls("queue", "retry", waiting.name).stdout
+            == f"{waiting.name}: due now (<joe@client.test> to ann@dest.test)\n"
+        )
         mx.wait_for_messages()
 
 

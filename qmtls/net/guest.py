@@ -35,7 +35,7 @@ from qmtls.net.recheck import recheck
 from qmtls.net.servertls import ServerTls
 from qmtls.net.tlspipe import TlsPipe
 from qmtls.smtp.address import Address
-from qmtls.smtp.envelope import Recipient
+from qmtls.smtp.envelope import Recipient, joined
 from qmtls.smtp.events import Authenticate, RcptTo, Transaction
 from qmtls.smtp.reply import Reply, printable
 from qmtls.smtp.server_replies import TOO_MANY_RECIPIENTS
@@ -263,8 +263,12 @@ class Guest:
         """The recipients as they go into the envelope."""
         if not self._stored_as:
             return recipients
-        meant = ((r, a) for r in recipients for a in self._stored_as.get(r.address, (r.address,)))
-        return tuple({a: replace(r, address=a) for r, a in meant}.values())
+        stored: dict[Address, Recipient] = {}
+        for recipient in recipients:
+            for address in self._stored_as.get(recipient.address, (recipient.address,)):
+                meant, other = replace(recipient, address=address), stored.get(address)
+                stored[address] = meant if other is None else joined(other, meant)
+        return tuple(stored.values())
 
     def forget_transaction(self) -> None:
         """What was found out belongs to the transaction that is over, or whose content begins."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qmtls.smtp.address import Address
 
@@ -13,6 +13,23 @@ class Recipient:
 
     address: Address
     parameters: tuple[tuple[str, str], ...] = ()
+
+
+_CONDITIONS = ("SUCCESS", "FAILURE", "DELAY")
+_USUAL = ("FAILURE", "DELAY")  # what one who says nothing hears of (RFC 3461 section 4.1)
+
+
+def joined(first: Recipient, second: Recipient) -> Recipient:
+    """Two forward-paths that turn out to be one recipient: the first, with the reports that either of them wants."""
+    one, two = dict(first.parameters), dict(second.parameters)
+    if one.get("NOTIFY") == two.get("NOTIFY"):
+        return first
+    wanted = {word for path in (one, two) for word in path.get("NOTIFY", ",".join(_USUAL)).upper().split(",")}
+    reports = tuple(word for word in _CONDITIONS if word in wanted)
+    kept = tuple((keyword, value) for keyword, value in first.parameters if keyword != "NOTIFY")
+    if reports == _USUAL:
+        return replace(first, parameters=kept)
+    return replace(first, parameters=(("NOTIFY", ",".join(reports) or "NEVER"), *kept))
 
 
 @dataclass(frozen=True, slots=True)

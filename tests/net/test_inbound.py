@@ -126,6 +126,18 @@ def test_aliases_in_the_envelope(make_site: MakeSite) -> None:
     assert stored == ["joe@here.example", "ann@here.example", "far@away.example", "x@v.example"]
 
 
+def test_aliases_that_lead_to_one_recipient(make_site: MakeSite) -> None:
+    files = {"locals": "here.example\n", "rcpthosts": "here.example\n", "aliases": "one: joe\ntwo: joe\n"}
+    site = make_site({**PLAIN, **files})
+    site.mailboxes = lambda address: address.local_part == "joe"
+    client = site.client()
+    client.say("EHLO c.example", "MAIL FROM:<s@c.example>")
+    client.say("RCPT TO:<one@here.example> NOTIFY=SUCCESS ORCPT=rfc822;one@here.example")
+    client.say("RCPT TO:<two@here.example> NOTIFY=NEVER ORCPT=rfc822;two@here.example", "DATA", "x", ".")
+    (recipient,) = site.offered[0].envelope.recipients
+    assert dict(recipient.parameters) == {"NOTIFY": "SUCCESS", "ORCPT": "rfc822;one@here.example"}
+
+
 def test_a_message_has_only_so_many_recipients_behind_aliases(make_site: MakeSite) -> None:
     one = "".join(f"a{n}: {', '.join(f'u{n}.{m}@away.example' for m in range(4000))}\n" for n in range(4))
     site = make_site({**PLAIN, "locals": "here.example\n", "rcpthosts": "here.example\n", "aliases": one})

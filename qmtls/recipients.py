@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qmtls.smtp.address import Address, is_domain
+from qmtls.smtp.address import Address, is_domain, is_dot_string
 
 if TYPE_CHECKING:  # with it comes all of cryptography, which `qmtls mailbox` can do without
     from qmtls.tls.policy import Origin
@@ -95,7 +95,7 @@ class Recipients:
         whether the recipient may be had, or it would open the relay."""
         while self.percent_hosts and address.host in self.percent_hosts:
             user, percent, host = address.local_part.rpartition("%")
-            if not (percent and user and is_domain(host)):
+            if not (percent and is_dot_string(user) and is_domain(host)):
                 break
             address = Address(user, host)
         return address

@@ -201,6 +201,8 @@ def test_the_address_that_qmail_writes_into_delivered_to() -> None:
         ("ann%else.example@local.example", "ann%else.example@local.example"),  # not listed
         ("%else.example@here.example", "%else.example@here.example"),
         ("ann%@here.example", "ann%@here.example"),
+        ("a.%else.example@here.example", "a.%else.example@here.example"),  # or an address that is none would come out
+        ('"a b%else.example%c"@here.example', '"a b%else.example%c"@here.example'),
         ('"a%b c"@here.example', '"a%b c"@here.example'),
         ("joe@here.example", "joe@here.example"),
     ],

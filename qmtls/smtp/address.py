@@ -98,6 +98,11 @@ def is_domain(text: str) -> bool:
     return len(text) <= MAX_DOMAIN and _IS_DOMAIN.fullmatch(text) is not None
 
 
+def is_dot_string(text: str) -> bool:
+    """True for what can be a local part without quotes."""
+    return _IS_DOT_STRING.fullmatch(_NOT_ASCII.sub("x", text)) is not None
+
+
 def _split(text: str, smtputf8: bool) -> tuple[str, str]:
     # The domain has no "@", so the last one divides, whatever a quoted local part holds.
     local_part, at, domain = text.rpartition("@")

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from math import ceil
 from typing import Protocol
 
-from qmtls.smtp.address import Address
+from qmtls.smtp.address import Address, folded
 from qmtls.smtp.events import Transaction
 from qmtls.smtp.reply import Reply, printable, reply
 from qmtls.tls.clients import BY_KEY, ClientMatch, ClientRule, ClientRules
@@ -218,14 +218,14 @@ def _beyond_scope(
 
 def _is_bad_sender(rules: AccessRules, reverse_path: Address) -> bool:
     host = f"@{reverse_path.host}"
-    return host in rules.bad_mail_from or reverse_path.local_part.lower() + host in rules.bad_mail_from
+    return host in rules.bad_mail_from or folded(reverse_path.local_part) + host in rules.bad_mail_from
 
 
 def _stored_path(rules: AccessRules, peer: Peer, path: Address) -> Address | None:
     """Another address for <postmaster> and for user@[our own IP] (qmail: localiphost), else None."""
     domain = path.domain
     if not domain:
-        return Address(POSTMASTER if path.local_part.lower() == POSTMASTER else path.local_part, rules.postmaster_host)
+        return Address(POSTMASTER if folded(path.local_part) == POSTMASTER else path.local_part, rules.postmaster_host)
     if domain[0] == "[" and rules.local_ip_host and peer.local_address:
         literal = domain[1:-1]
         ours = _parse(peer.local_address)

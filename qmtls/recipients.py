@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qmtls.smtp.address import Address, is_domain, is_dot_string
+from qmtls.smtp.address import Address, folded, is_domain, is_dot_string
 
 if TYPE_CHECKING:  # with it comes all of cryptography, which `qmtls mailbox` can do without
     from qmtls.tls.policy import Origin
@@ -103,7 +103,7 @@ class Recipients:
     def names(self, address: Address) -> tuple[str, ...]:
         """The local names of `address`, first choice first; () = it is not delivered here."""
         host = address.host
-        users = _users(address.local_part.lower())
+        users = _users(folded(address.local_part))
         if not host or host in self.locals:
             return users
         prepend = self.virtual.prepend(users[0], host)
@@ -131,7 +131,7 @@ class Recipients:
             expanded = self._expanded(found, is_mailbox)
             if expanded:
                 return expanded
-        if address.local_part.lower() != POSTMASTER:
+        if folded(address.local_part) != POSTMASTER:
             return None
         if len(names) > 1:  # of a virtual domain: the one of this host answers for it
             return self.resolve(Address(POSTMASTER, self.postmaster_host), is_mailbox)
@@ -160,7 +160,7 @@ class Recipients:
     def _choices(self, address: Address, names: tuple[str, ...]) -> Iterator[tuple[str, Alias | None]]:
         """Each name with the alias that goes before the mailbox: the one for the whole address before the one for
         the name."""
-        aliases, users = self.aliases, _users(address.local_part.lower())
+        aliases, users = self.aliases, _users(folded(address.local_part))
         for n, name in enumerate(names):
             alias = aliases.get(f"{users[n]}@{address.host}") if n < len(users) else None
             yield name, alias or aliases.get(name)

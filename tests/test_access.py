@@ -18,7 +18,7 @@ RULES = AccessRules(
     locals=frozenset({"here.example", "local.example"}),
     rcpt_hosts=frozenset({"here.example", "backup.example", ".parent.example"}),
     networks=tuple(map(ip_network, ("192.0.2.0/24", "192.0.2.128/25", "198.51.100.7/32", "2001:db8::/32"))),
-    bad_mail_from=frozenset({"spam@bad.example", "@worse.example"}),
+    bad_mail_from=frozenset({"spam@bad.example", "kim@bad.example", "@worse.example"}),
     local_ip_host="here.example",
     postmaster_host="here.example",
 )
@@ -144,6 +144,8 @@ def test_a_certificate_opens_every_domain_but_makes_no_mailbox() -> None:
         ("spam@bad.example", True),
         ("SPAM@Bad.Example.", True),
         ("ham@bad.example", False),
+        ("Kim@bad.example", True),
+        ("\u212aim@bad.example", False),
         ("any@worse.example", True),
         ("any@sub.worse.example", False),
     ],

@@ -122,6 +122,7 @@ def resolved(to: str, ours: Recipients = OURS, boxes: set[str] | None = None) ->
         ("ann+x@user.example", "ann+x@user.example"),
         ("kept@here.example", "joe+kept@here.example"),
         ("own+x@here.example", "x@else.example"),
+        ("\u212aept@here.example", None),  # the Kelvin sign is no k
         # postmaster
         ("postmaster", "postmaster"),
         ("postmaster@here.example", "postmaster@here.example"),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.values import host, local_part
 from qmtls.recipients import Alias, Recipients
-from qmtls.smtp.address import Address, NeedsSmtpUtf8, parse_address
+from qmtls.smtp.address import Address, NeedsSmtpUtf8, folded, parse_address
 
 FILE = "aliases"
 # Recipients behind one name, counted with repetitions: those of a message must fit into the head of its queue file.
@@ -72,8 +72,8 @@ def _alias(line: Line, texts: list[str], recipients: Recipients) -> Alias:
 def _name(text: str, recipients: Recipients) -> str:
     user, at, domain = text.rpartition("@")
     if not at:
-        return local_part(text).lower()
-    name = f"{local_part(user).lower()}@{host(domain)}"
+        return folded(local_part(text))
+    name = f"{folded(local_part(user))}@{host(domain)}"
     if not recipients.names(Address(user, host(domain))):
         mend = "list the domain in one of them, or remove the line"
         raise BadValueError(f"{quote(text)} is in a domain that neither locals nor virtualdomains hold", mend)
@@ -88,7 +88,7 @@ def _target(text: str, recipients: Recipients) -> Address:
     if "@" not in text:
         if not recipients.postmaster_host:
             raise BadValueError(f"{quote(text)} has no domain, and locals are empty", "write the whole address")
-        return Address(local_part(text).lower(), recipients.postmaster_host)
+        return Address(folded(local_part(text)), recipients.postmaster_host)
     try:
         parsed = parse_address(text)
     except NeedsSmtpUtf8:
@@ -96,7 +96,7 @@ def _target(text: str, recipients: Recipients) -> Address:
     except ValueError as problem:
         raise BadValueError(f"{quote(text)} is no address ({problem})", _MEND) from None
     address = Address(parsed.local_part, parsed.host)
-    return Address(parsed.local_part.lower(), parsed.host) if recipients.names(address) else address
+    return Address(folded(parsed.local_part), parsed.host) if recipients.names(address) else address
 
 
 class _Walk:

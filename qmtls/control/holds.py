@@ -17,6 +17,7 @@ from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.scopes import read_day_end, read_patterns, split_entries, split_words
 from qmtls.control.values import domain_or_parent, host_or_address, network
 from qmtls.delivery.holds import Clients, Hold, Holds
+from qmtls.smtp.address import folded
 
 FILE = "holds"
 WHAT = ("from", "to", "domain", "client", "destination")
@@ -96,5 +97,5 @@ def _clients(text: str) -> Clients:
         except BadValueError:
             if entry[0].isdigit() and "/" in entry:
                 raise  # a network with a slip in it, and no name of anybody
-            identities.append(entry.strip('"').lower())
+            identities.append(folded(entry.strip('"')))
     return Clients(tuple(networks), frozenset(identities))

@@ -10,7 +10,7 @@ from qmtls.control.clientrules import client_rule
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.senders import read_senders
 from qmtls.control.values import domain_or_parent, host, network
-from qmtls.smtp.address import AddressError, parse_address
+from qmtls.smtp.address import AddressError, folded, parse_address
 from qmtls.tls.clients import ClientRules
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def _rcpt_hosts(files: ControlFiles, me: str, locals: frozenset[str]) -> frozens
 def _bad_mail_from(files: ControlFiles) -> frozenset[str]:
     found = set()
     for line in files.lines("badmailfrom") or ():
-        sender = _bad_sender(line.text.lower())
+        sender = _bad_sender(folded(line.text))
         if sender:
             found.add(sender)
         else:

@@ -13,7 +13,7 @@ from math import inf
 
 from qmtls.control.lists import BadValueError, quote
 from qmtls.control.values import domain_or_parent, host_or_literal
-from qmtls.smtp.address import AddressError, parse_address
+from qmtls.smtp.address import AddressError, folded, parse_address
 from qmtls.tls.scope import UNBOUNDED, Patterns, Rate, Scope
 
 KEYS = ("from", "to", "rate", "size", "until", "label")
@@ -130,4 +130,4 @@ def _pattern(text: str, null_path: bool) -> str:
     except AddressError as problem:
         mend = "write @a.example, .b.example, c@d.example or <>"
         raise BadValueError(f"{quote(text)} is no address ({problem})", mend) from None
-    return f"{address.local_part.lower()}@{address.host}"
+    return f"{folded(address.local_part)}@{address.host}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from qmtls.control.lists import BadValueError, ControlFiles, quote
 from qmtls.control.values import domain_or_parent, host
 from qmtls.recipients import VirtualDomains, is_user
+from qmtls.smtp.address import folded
 from qmtls.tls.policy import Origin
 
 FILE = "virtualdomains"
@@ -38,10 +39,10 @@ def _entry(text: str) -> tuple[str, str]:
     user, at, domain = key.rpartition("@")
     if at and not user:
         raise BadValueError(f"{quote(key)} has no user before the @", "write the domain without @ for all its users")
-    prepend = prepend.lower()
+    prepend = folded(prepend)
     if prepend and not is_user(prepend):
         mend = "write letters, digits and . _ + - after the colon, or nothing for a domain that is not ours"
         raise BadValueError(f"{quote(prepend)} can be the beginning of no mailbox's name", mend)
     if at:
-        return f"{user.lower()}@{host(domain)}", prepend
+        return f"{folded(user)}@{host(domain)}", prepend
     return domain_or_parent(key) if key else "", prepend

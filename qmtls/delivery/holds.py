@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import inf
 
+from qmtls.smtp.address import folded
 from qmtls.smtp.envelope import Envelope
 from qmtls.tls.policy import Origin
 from qmtls.tls.scope import Patterns
@@ -25,7 +26,7 @@ class Clients:
 
     def admit(self, address: str, identity: str) -> bool:
         """True if one of them fits; `address` is "" for mail that was made on this host."""
-        if identity and identity.lower() in self.identities:
+        if identity and folded(identity) in self.identities:
             return True
         if not self.networks or not address:
             return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from qmtls.smtp.address import folded
+
 MAX_HEADER = 1 << 20  # octets looked at; real headers are far below
 _END = b"\r\n\r\n"
 _NAME = b"\ndelivered-to:"
@@ -15,7 +17,7 @@ def was_delivered_to(content: Iterable[bytes], address: str) -> bool:
     head = b"\n" + _header(content).lower()
     if _NAME not in head:
         return False
-    wanted = address.lower().encode("utf-8", "replace")
+    wanted = folded(address).encode("utf-8", "replace")
     return any(field.partition(b"\r")[0].strip() == wanted for field in head.split(_NAME)[1:])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from qmtls.recipients import VirtualDomains
-from qmtls.smtp.address import Address
+from qmtls.smtp.address import Address, folded
 from qmtls.tls.policy import Origin
 
 
@@ -43,7 +43,7 @@ class Routing:
     def is_local(self, address: Address) -> bool:
         """True if a mailbox here takes it. Mail without a domain is the postmaster's (RFC 5321 section 4.5.1)."""
         host = address.host
-        return not host or host in self.locals or bool(self.virtual.prepend(address.local_part.lower(), host))
+        return not host or host in self.locals or bool(self.virtual.prepend(folded(address.local_part), host))
 
     def route_for(self, domain: str) -> Route | None:
         """The line that holds for `domain` (lower case), searched as qmail-remote does: the whole name, then

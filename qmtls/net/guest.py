@@ -34,7 +34,7 @@ from qmtls.net.reception import Came
 from qmtls.net.recheck import recheck
 from qmtls.net.servertls import ServerTls
 from qmtls.net.tlspipe import TlsPipe
-from qmtls.smtp.address import Address
+from qmtls.smtp.address import Address, folded
 from qmtls.smtp.envelope import Recipient, joined
 from qmtls.smtp.events import Authenticate, RcptTo, Transaction
 from qmtls.smtp.reply import Reply, printable
@@ -142,8 +142,8 @@ class Guest:
         refusal = self._visit.login()
         if refusal is not None:
             return refusal
-        name = claim.user.lower()
-        if claim.identity.lower() not in ("", name):
+        name = folded(claim.user)
+        if folded(claim.identity) not in ("", name):
             return self._logged_in(None, claim)
         looking = self._house.passwords.verify(self.snapshot.settings.users, name, claim.password)
         return looking.addCallbacks(self._logged_in, self._cannot_tell, callbackArgs=(claim,))
@@ -151,8 +151,8 @@ class Guest:
     def _external(self, identity: str) -> ClientRule | None:
         """A rule for the certificate that was shown, one of those that it may act for."""
         rules = self.peer.match.rules if self.peer.match is not None else ()
-        wanted = identity.lower()
-        return next((rule for rule in rules if not wanted or wanted in (rule.value, rule.name.lower())), None)
+        wanted = folded(identity)
+        return next((rule for rule in rules if not wanted or wanted in (rule.value, folded(rule.name))), None)
 
     def _logged_in(self, rule: ClientRule | None, claim: Authenticate) -> Reply:
         # Whoever knocks chooses the name: it must not write a line of the log, or another word of this one.

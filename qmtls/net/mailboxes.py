@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from qmtls.recipients import is_user
-from qmtls.smtp.address import Address
+from qmtls.smtp.address import Address, folded
 
 FOLDERS = ("tmp", "new", "cur")
 
@@ -40,7 +40,7 @@ class Mailboxes:
 
         MailboxError if the disk does not say: doubt is no reason to refuse a recipient for good.
         """
-        return self._has(address.local_part.lower())
+        return self._has(folded(address.local_part))
 
     def may_exist(self, address: Address) -> bool:
         """The same where nobody waits for an answer: True if the disk does not say."""
@@ -66,7 +66,7 @@ class Mailboxes:
         `unique` must be the same for the same message and recipient, and no other: the queue id with the index of
         the recipient. Errors of `chunks` pass through, with nothing delivered.
         """
-        user = user.lower()
+        user = folded(user)
         if not is_user(user) or "/" in unique or unique.startswith("."):
             raise MailboxError(f"{user!r} is not the name of a mailbox", temporary=False)
         mailbox = self._root / user

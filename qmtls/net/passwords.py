@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from qmtls.control.settings import User
 from qmtls.net.channel import OffReactor
+from qmtls.smtp.address import folded
 from qmtls.tls.clients import ClientRule
 
 AT_A_TIME = 2  # of the ten threads of the reactor
@@ -45,7 +46,7 @@ class Passwords:
 
     def verify(self, users: Mapping[str, User], name: str, password: str) -> Deferred[ClientRule | None]:
         """The identity that name and password prove, None if none; CannotTell."""
-        user = users.get(name.lower())
+        user = users.get(folded(name))
         hash = user.hash if user is not None else _somebodys(users, name)
         if not hash:
             return succeed(None)

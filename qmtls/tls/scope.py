@@ -44,12 +44,21 @@ class Patterns:
         return not self.words.isdisjoint(words_for(address))
 
 
+def _folded(text: str) -> str:
+    """As smtp.address.folded: of octets, lower() changes ASCII letters only."""
+    return (
+        text.lower()
+        if text.isascii()
+        else text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+    )
+
+
 def words_for(address: Mailbox | None) -> list[str]:
-    """Every pattern that fits the address. Letters of the local part are compared without case."""
+    """Every pattern that fits the address. ASCII letters of the local part are compared without case."""
     if address is None:
         return ["<>"]
     host = address.host
-    words = [f"@{host}", f"{address.local_part.lower()}@{host}"]
+    words = [f"@{host}", f"{_folded(address.local_part)}@{host}"]
     dot = host.find(".")
     while dot >= 0:
         words.append(host[dot:])

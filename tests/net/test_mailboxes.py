@@ -49,6 +49,16 @@ def test_the_same_message_twice_is_one_file(root: Path) -> None:
     assert [path.read_bytes() for path in (root / "joe/new").iterdir()] == [b"x\n"]
 
 
+def test_a_name_in_letters_that_only_look_like_ours(root: Path) -> None:
+    """U+212A, the Kelvin sign, whose lower() is k."""
+    (root / "kim").mkdir()
+    boxes = Mailboxes(root)
+    assert boxes.exists(Address("Kim", "a.example"))
+    assert not boxes.exists(Address("\u212aim", "a.example"))
+    with pytest.raises(MailboxError, match="not the name"):
+        boxes.deliver("\u212aim", b"", [], "id.0")
+
+
 def test_syncs_come_before_and_after_the_rename(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     target = root / "joe/new/id.0,S=1"

@@ -62,6 +62,7 @@ def verify(name: str, password: str, known: Mapping[str, User] = USERS) -> tuple
 def test_who_knows_the_password_is_the_user() -> None:
     assert verify("joe", "sesame") == ("joe", 1)
     assert verify("JOE", "sesame") == ("joe", 1)
+    assert verify("\u212aim", "sesame", users(kim="sesame")) == (None, 1)  # the Kelvin sign is no k
 
 
 @pytest.mark.parametrize("password", ["Sesame", "sesame ", "", "sesam", "sesame\0", "x" * 100_000, "\udcff"])

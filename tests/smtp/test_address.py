@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmtls.smtp.address import Address, AddressError, NeedsSmtpUtf8, is_domain, parse_address
+from qmtls.smtp.address import Address, AddressError, NeedsSmtpUtf8, folded, is_domain, parse_address
 
 GOOD = [
     "a@b",
@@ -114,6 +114,11 @@ def test_utf8_only_where_it_was_declared(text: str) -> None:
 def test_utf8_has_its_limits(text: str) -> None:
     with pytest.raises(AddressError):
         parse_address(text, smtputf8=True)
+
+
+def test_letters_beyond_ascii_have_no_case_here() -> None:
+    assert folded("Kim") == "kim"
+    assert folded("\u212aIM \u00c9") == "\u212aim \u00c9"
 
 
 def test_is_domain() -> None:

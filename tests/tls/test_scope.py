@@ -41,6 +41,8 @@ def patterns(text: str) -> Patterns:
         ("c@a.example", "c@a.example", True),
         ("c@a.example", "C@a.example", True),
         ("c@a.example", "cc@a.example", False),
+        ("kim@a.example", "\u212aim@a.example", False),  # the Kelvin sign, which lower() makes a k
+        ("\u00fcx@a.example", "\u00fcX@a.example", True),
         ("c@a.example", "c@b.a.example", False),
         ("<>", "", True),
         ("<>", "x@a.example", False),

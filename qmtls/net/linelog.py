@@ -7,8 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+_CONTROLS = {number: "?" for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}  # and what ends lines
 FLUSH_SECONDS = 0.05  # lines gathered into one write
 MAX_HELD = 1024 * 1024  # octets kept while the reader is slow
+
+
+def one_line(text: str) -> str:
+    """The same text without a character that could end the line, tell the reader's terminal something, or be written
+    to no file."""
+    return text if text.isprintable() else text.translate(_CONTROLS).encode("utf-8", "replace").decode("utf-8")
 
 
 class Stamp:
@@ -43,7 +50,7 @@ class LineLog:
         os.set_blocking(fd, False)
 
     def say(self, line: str) -> None:
-        self.write(f"{self._stamp()} {self._prefix}{line}\n")
+        self.write(f"{self._stamp()} {self._prefix}{one_line(line)}\n")
 
     def write(self, text: str) -> None:
         data = text.encode("utf-8", "replace")

@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.logger import FileLogObserver, LogEvent, Logger, globalLogPublisher
 
-from qmtls.net.linelog import Stamp
+from qmtls.net.linelog import Stamp, one_line
 
 FLUSH_SECONDS = 0.05
 PIPE_SIZE = 1024 * 1024  # octets that a slow reader may be behind; the usual limit for an unprivileged process
@@ -41,7 +41,7 @@ class MainLog:
 
     def say(self, line: str) -> None:
         """One line, with the time of now."""
-        self.pass_on(f"{self._stamp()} {line}\n")
+        self.pass_on(f"{self._stamp()} {one_line(line)}\n")
 
     def pass_on(self, text: str) -> None:
         """Whole lines that have their time."""

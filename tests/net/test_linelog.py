@@ -44,6 +44,14 @@ def test_lines_are_gathered(pipe: tuple[int, int]) -> None:
     assert not clock.getDelayedCalls()
 
 
+def test_whatever_is_said_is_one_line(pipe: tuple[int, int]) -> None:
+    clock = Clock()
+    log = LineLog(clock, pipe[1], stamp=lambda: "NOW")
+    log.say("a\r\nNOW accepted\0\x1b[2J\x7f\x85\x9b\u2028b\u00a0\u00e9")
+    clock.advance(FLUSH_SECONDS)
+    assert read(pipe[0]) == "NOW a??NOW accepted??[2J????b\u00a0\u00e9\n".encode()
+
+
 def test_a_log_that_nobody_reads_is_dropped_and_counted(pipe: tuple[int, int]) -> None:
     clock = Clock()
     log = LineLog(clock, pipe[1], stamp=lambda: "NOW")

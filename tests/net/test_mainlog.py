@@ -37,6 +37,13 @@ def test_lines_are_one_event_with_its_text_ready(file: io.StringIO) -> None:
     assert file.getvalue().endswith("usual: something else\n")
 
 
+def test_whatever_is_said_is_one_line(file: io.StringIO) -> None:
+    lines = MainLog(Clock(), lambda: "NOW")
+    lines.say("one\r\nNOW \x1b[2Jtwo \udc80 \u00e9")
+    lines.flush()
+    assert file.getvalue() == "NOW one??NOW ?[2Jtwo ? \u00e9\n"
+
+
 def test_what_twisted_says_of_every_socket_is_left_out(file: io.StringIO) -> None:
     for line in ("_Datagrams starting on 36052", "(UDP Port 36052 Closed)", "(TCP Port 25 Closed)"):
         log.msg(line)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_CONTROLS = {number: "?" for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}  # and what ends lines
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), "?")  # and what ends lines
 FLUSH_SECONDS = 0.05  # lines gathered into one write
 MAX_HELD = 1024 * 1024  # octets kept while the reader is slow
 

@@ -25,7 +25,7 @@ MINUTES = 12.0  # five targets in an hour
 LONGEST = 4096  # octets of an input
 SLOWEST = 5  # seconds for one; libFuzzer then reports it as a finding
 MEMORY = 1024  # MiB
-WORTH_KEEPING = 1500  # octets: a longer input says nothing that a person could read
+WORTH_KEEPING = 300  # octets: a longer input says nothing that a person could read
 FINDINGS = ("crash-*", "timeout-*", "oom-*", "leak-*")
 NO_TARGETS = {"__init__", "__main__", "harness"}
 

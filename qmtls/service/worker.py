@@ -27,8 +27,6 @@ from qmtls.net.diskroom import disk_room
 from qmtls.net.doorkeeper import Doorkeeper
 from qmtls.net.doors import Door
 from qmtls.net.house import Connection, House
-from qmtls.net.https import PolicyFetcher
-from qmtls.net.httpspost import HttpsPoster
 from qmtls.net.ids import Ids
 from qmtls.net.ledger import Ledger
 from qmtls.net.mailboxes import Mailboxes
@@ -40,6 +38,7 @@ from qmtls.net.snapshot import Snapshot
 from qmtls.net.stscache import StsCache
 from qmtls.net.stsfiles import StsFiles
 from qmtls.net.targets import Finder
+from qmtls.net.weblater import Web
 from qmtls.net.welcome import Welcome
 from qmtls.net.witness import Witness
 from qmtls.service.filing import Registrar
@@ -107,10 +106,11 @@ class Worker:
         settings = self.live.settings
         self._resolver = Resolver(reactor, settings().dns_servers, settings().dns_trusted)
         self._ledger = Ledger(places.state / LEDGER, reactor.callFromThread, say, now)
+        self._web = Web(reactor, self._resolver)
         self._policies = StsCache(
             StsFiles(places.state / STS),
             self._resolver,
-            PolicyFetcher(reactor, self._resolver).fetch,
+            self._web.fetch,
             self._off_reactor,
             now,
         )
@@ -171,7 +171,7 @@ class Worker:
     def _make_reports(self, ledger: Path) -> TlsReports:
         settings = self.live.settings
         outbox = Outbox(self.committer, self._spool, self.relayer.offer, settings, self._mailboxes.may_exist)
-        outlets = Outlets(self._resolver.txt, HttpsPoster(self._reactor, self._resolver).post, outbox.put)
+        outlets = Outlets(self._resolver.txt, self._web.post, outbox.put)
         sender = Sender(ledger, outlets, self._off_reactor, self._ids.next, self._say)
         return TlsReports(sender, settings, self._now, random)
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import re
 
-from qmtls.smtp.address import Address
+from qmtls.smtp.address import Address, is_dot_string
 
 # In qmail the mark is the end of the whole address; here "[]" is its domain.
 _DOMAIN = "[]"
 
-_ATOMS = re.compile(r'[^\x00-\x20"(),:;<>@\[\\\]\x7f]+')
 _PAIR = re.compile(r"\\(.)")
 _TO_ESCAPE = re.compile(r'(["\\])')
 
@@ -43,7 +42,7 @@ def expanded(path: Address | None, recipient: Address) -> Address | None:
     if name.startswith('"'):
         name = _PAIR.sub(r"\1", name[1:-1])
     local = f"{before}{name}={recipient.domain}" if recipient.domain else f"{before}{name}"
-    return Address(local if _ATOMS.fullmatch(local) else _quoted(local), host)
+    return Address(local if is_dot_string(local) else _quoted(local), host)
 
 
 def owner(path: Address) -> Address:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qmtls.delivery.verp import expanded, is_verp, owner, verp_path
@@ -46,6 +46,7 @@ def test_as_text() -> None:
 
 
 @given(st.from_regex(r'"(?:[ !#-\[\]-~]|\\\\[ -~]){0,8}"|[a-z+]{1,8}', fullmatch=True))
+@example('".."')
 def test_what_is_made_is_an_address(local_part: str) -> None:
     made = expanded(LIST, Address(local_part, "a.example"))
     assert made is not None

@@ -163,6 +163,7 @@ def overwrite(path: Path) -> None:
 def test_whatever_happens_to_the_file_mail_goes_on(house: House, harm: Callable[[Path], None]) -> None:
     house.control("limits", "127.0.0.0/8 connections=50 messages=1000/s commands=10000/s\n")
     house.start("--workers", "2")
+    wait_for(lambda: house.log().count("worker started") == 2, "both workers")
     with SmtpClient(house.port) as client:
         client.command("EHLO client.test", 250)
         client.mail("joe@client.test", OURS)
@@ -173,4 +174,4 @@ def test_whatever_happens_to_the_file_mail_goes_on(house: House, harm: Callable[
                 assert other.mail("joe@client.test", OURS).code == 250
         assert client.mail("joe@client.test", OURS).code == 250
     assert house.stop() == 0
-    assert len(re.findall(r"worker started", house.log())) == 2
+    assert house.log().count("worker started") == 2

@@ -46,7 +46,7 @@ class PolicyFetcher:
     ) -> None:
         self._reactor = reactor
         self._resolver = resolver
-        self._context = _context(anchors)
+        self._context = https_context(anchors)
         self._port = port
 
     async def fetch(self, domain: str) -> bytes:
@@ -70,7 +70,7 @@ class PolicyFetcher:
             raise HttpsTrouble(f"the policy host {host} has no address")
         line = HttpsLine(self._reactor, self._context, host, addresses, self._port)
         pool = HTTPConnectionPool(self._reactor, persistent=False)
-        agent = Agent.usingEndpointFactory(self._reactor, _OneLine(line), pool)
+        agent = Agent.usingEndpointFactory(self._reactor, OneLine(line), pool)
         try:
             # Without the port: the Host field names the host as everybody else would.
             url = f"https://{host}{PATH}".encode("ascii")
@@ -130,7 +130,9 @@ class _Body(Protocol):
 
 
 @implementer(IAgentEndpointFactory)
-class _OneLine:
+class OneLine:
+    """Every request of an Agent goes over this one connection."""
+
     def __init__(self, line: HttpsLine) -> None:
         self._line = line
 
@@ -138,7 +140,8 @@ class _OneLine:
         return self._line
 
 
-def _context(anchors: Sequence[x509.Certificate] | None) -> SSL.Context:
+def https_context(anchors: Sequence[x509.Certificate] | None) -> SSL.Context:
+    """For HTTP/1.1; `anchors` None = the system's authorities."""
     context = base_context(SSL.TLS_CLIENT_METHOD)
     context.set_alpn_protos([b"http/1.1"])
     if anchors is None:

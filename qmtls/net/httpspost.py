@@ -12,16 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from OpenSSL import SSL
-from OpenSSL.crypto import X509
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
+from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from qmtls.net.contexts import base_context, store_of
+from qmtls.net.https import OneLine, https_context
 from qmtls.net.httpsline import HttpsLine, HttpsTrouble
 from qmtls.net.resolver import DnsTrouble, Resolver
 from qmtls.tls.names import canonical, is_host_name, is_ip
@@ -56,9 +54,9 @@ class HttpsPoster:
             raise HttpsTrouble(str(trouble)) from trouble
         if not addresses:
             raise HttpsTrouble(f"the host {host} has no address")
-        line = HttpsLine(self._reactor, _context(self._anchors), host, addresses, port)
+        line = HttpsLine(self._reactor, https_context(self._anchors), host, addresses, port)
         pool = HTTPConnectionPool(self._reactor, persistent=False)
-        agent = Agent.usingEndpointFactory(self._reactor, _OneLine(line), pool)
+        agent = Agent.usingEndpointFactory(self._reactor, OneLine(line), pool)
         headers = Headers({b"Content-Type": [what[1].encode("ascii")], b"User-Agent": [b"qmtls"]})
         try:
             response = await agent.request(b"POST", url.encode("ascii"), headers, _Body(what[0]))
@@ -109,23 +107,3 @@ class _Body:
 
     def resumeProducing(self) -> None:
         """Nothing goes on."""
-
-
-@implementer(IAgentEndpointFactory)
-class _OneLine:
-    def __init__(self, line: HttpsLine) -> None:
-        self._line = line
-
-    def endpointForURI(self, uri: object) -> HttpsLine:
-        return self._line
-
-
-def _context(anchors: Sequence[x509.Certificate] | None) -> SSL.Context:
-    context = base_context(SSL.TLS_CLIENT_METHOD)
-    context.set_alpn_protos([b"http/1.1"])
-    if anchors is None:
-        context.set_default_verify_paths()
-    else:
-        for anchor in anchors:
-            store_of(context).add_cert(X509.from_cryptography(anchor))
-    return context

@@ -21,6 +21,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from qmtls.delivery.demands import demand_for, line_key, login_of
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.delivery.routes import Scheme
@@ -35,15 +36,12 @@ from qmtls.net.witness import Witness, asks_nobody
 from qmtls.smtp.client import ClientSession
 from qmtls.smtp.client_lmtp import LmtpSession
 from qmtls.smtp.events import Ended, Greeted, TlsGo, TlsRefused
-from qmtls.smtp.login import Login, login_for
-from qmtls.tls.evidence import NO_EVIDENCE, decided, raised, relaxed
+from qmtls.smtp.login import Login
+from qmtls.tls.evidence import NO_EVIDENCE, decided
 from qmtls.tls.facts import TlsFacts
 from qmtls.tls.fallback import NOT_OFFERED, NoTls, Then, Trouble, hung_up, left_after, then
-from qmtls.tls.policy import Level, Origin, Policy, find_policy
+from qmtls.tls.policy import Level, Policy
 from qmtls.tls.verdict import Verdict, judge
-
-# What goes through a socket of this host travels no network.
-_ON_THIS_HOST = Policy(Level.NONE, Origin("control/smtproutes"), why="a socket of this host (control/smtproutes)")
 
 log = Logger()
 
@@ -72,16 +70,16 @@ class Dialer:
         return await self.finder.targets(next_hop, snapshot)
 
     async def open_channel(self, target: Target, rule: Policy, snapshot: Snapshot, next_hop: NextHop) -> Channel:
-        """A channel that may carry mail to `next_hop` under `rule` (as `policy_for` found it). Raises HostFailed.
+        """A channel that may carry mail to `next_hop` under `rule`, which `policy_for` found. Raises HostFailed.
 
         What the rule may be decided by is asked for while the connection is being made.
         """
         if rule.broken or rule.skip:
             _refuse(judge(rule, NOT_OFFERED, str(target)))
         demand = self._demand(rule, target, next_hop)
-        login = _login(next_hop, snapshot)
+        login = login_of(next_hop, snapshot.settings)
         if login is not None:
-            check_demand(await demand.get(), login, _line_key(next_hop))
+            check_demand(await demand.get(), login, next_hop)
         try:
             channel = await self._open_or_fall_back(target, demand, snapshot, next_hop)
         finally:
@@ -124,7 +122,7 @@ class Dialer:
     def _demand(self, rule: Policy, target: Target, next_hop: NextHop) -> _Demand:
         if asks_nobody(rule, target.vouched):
             policy = decided(rule, NO_EVIDENCE, target.name or target.address)
-            return _Demand(_raised(policy, target, next_hop), Showing())
+            return _Demand(self._needed(policy, target, next_hop), Showing())
         showing = Showing()
         return _Demand(Deferred.fromCoroutine(self._decide(rule, target, next_hop, showing)), showing)
 
@@ -136,7 +134,11 @@ class Dialer:
             evidence = replace(evidence, sts=await self.witness.sts(rule, next_hop.domain, again=True))
             policy = decided(rule, evidence, target.name)
         showing.evidence = evidence
-        return _raised(policy, target, next_hop)
+        return self._needed(policy, target, next_hop)
+
+    @staticmethod
+    def _needed(policy: Policy, target: Target, next_hop: NextHop) -> Policy:
+        return demand_for(policy, next_hop, target.name, mx_secure=target.vouched.mx_secure)
 
     async def _open(self, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop) -> Channel:
         channel = await self._connect(target, snapshot)
@@ -203,7 +205,7 @@ class Dialer:
             facts = await channel.start_tls(snapshot.client.creator(policy, name), policy.server_name or name)
         except HandshakeFailed as problem:
             broke = NoTls(Trouble.HANDSHAKE, f"the TLS handshake failed: {problem}")
-            raise _TlsBroke(hung_up(_line_key(next_hop)) if problem.unheard else broke) from problem
+            raise _TlsBroke(hung_up(line_key(next_hop)) if problem.unheard else broke) from problem
         demand.showing.found = facts
         verdict = judge(policy, facts, str(target), self._time())
         if not verdict.ok:
@@ -294,45 +296,8 @@ class _OneChannel(Factory):
         return self._channel
 
 
-def policy_for(next_hop: NextHop, target: Target, snapshot: Snapshot) -> Policy:
-    """The rule for one host of a next hop, before any evidence."""
-    if next_hop.is_socket:
-        return _ON_THIS_HOST
-    route = _route(next_hop)
-    host = target.name.lower().rstrip(".")
-    rules = snapshot.settings.tls
-    today = datetime.now(UTC).date() if rules.dated else None
-    policy = find_policy(rules, next_hop.domain, host, route=route, today=today)
-    # A login is a rule of ours: it is never said to whoever answers, whatever the message says.
-    return relaxed(policy) if next_hop.tls_optional and _login(next_hop, snapshot) is None else policy
-
-
-def _route(next_hop: NextHop) -> str:
-    return f"[{next_hop.relay}]:{next_hop.port}" if next_hop.relay else ""
-
-
-def _line_key(next_hop: NextHop) -> str:
-    """What a line of control/tlspolicy for it would begin with."""
-    return _route(next_hop) or next_hop.domain
-
-
-def _login(next_hop: NextHop, snapshot: Snapshot) -> Login | None:
-    return login_for(snapshot.settings.logins, next_hop.relay, next_hop.port) if next_hop.relay else None
-
-
 def _session(scheme: Scheme, helo: str) -> ClientSession:
     return LmtpSession(helo) if scheme is Scheme.LMTP else ClientSession(helo, secure=scheme is Scheme.SMTPS)
-
-
-def _raised(policy: Policy, target: Target, next_hop: NextHop) -> Policy:
-    if target.scheme is Scheme.SMTPS and policy.level in (Level.NONE, Level.MAY):
-        # There is no plaintext on that port to fall back to.
-        why = f"smtps: in control/smtproutes ({policy.why or policy.origin})"
-        policy = replace(policy, level=Level.ENCRYPT, why=why)
-    if not next_hop.requiretls:
-        return policy
-    host = target.name.lower().rstrip(".")
-    return raised(policy, next_hop.domain, host, route=_route(next_hop), mx_secure=target.vouched.mx_secure)
 
 
 def all_failed(failures: list[HostFailed]) -> Unreachable:

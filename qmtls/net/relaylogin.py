@@ -6,28 +6,23 @@ is no password any more. Mail waits instead, with a sentence that says which lin
 
 from __future__ import annotations
 
+from qmtls.delivery.demands import unsafe_login
+from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
 from qmtls.net.targets import HostFailed
 from qmtls.smtp.events import Answered, Ended
 from qmtls.smtp.login import Exchange, Login, NoMechanism
-from qmtls.tls.demand import UNVERIFIED
 from qmtls.tls.policy import Policy
 
 ENCRYPTION_NEEDED = "4.7.11"  # RFC 4954 section 6, for a while
 NOT_TAKEN = "4.7.8"
 
 
-def check_demand(policy: Policy, login: Login, relay: str) -> None:
-    """HostFailed if `policy` would let the login go to whoever answers. `relay` as a line of tlspolicy names it."""
-    if policy.level not in UNVERIFIED:
-        return
-    raise HostFailed(
-        f"the login of {login.origin} for {relay} goes over verified TLS only, and {policy.why or policy.origin} does "
-        f"not say who the relay is; write a line `{relay} verify` (or secure, dane-only, pin) into control/tlspolicy; "
-        "mail waits until then",
-        ENCRYPTION_NEEDED,
-        tls=True,
-    )
+def check_demand(policy: Policy, login: Login, next_hop: NextHop) -> None:
+    """HostFailed if `policy` would let the login go to whoever answers."""
+    unsafe = unsafe_login(policy, login, next_hop)
+    if unsafe:
+        raise HostFailed(unsafe, ENCRYPTION_NEEDED, tls=True)
 
 
 async def log_in(channel: Channel, login: Login) -> None:

@@ -5,25 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from qmtls.delivery.demands import ON_THIS_HOST, demand_for, login_of, policy_for, route_of, unsafe_login
 from qmtls.delivery.plan import NextHop
-from qmtls.net.outbound import policy_for
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Target, Unreachable
 from qmtls.service.oneshot import Bench
-from qmtls.tls.evidence import Evidence, StsEvidence, decided, raised, relaxed
-from qmtls.tls.explain import Explanation, considered
+from qmtls.smtp.login import Login
+from qmtls.tls.evidence import NO_EVIDENCE, Evidence, StsEvidence, decided
+from qmtls.tls.explain import Considered, Explanation, Standing, considered
 from qmtls.tls.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """One host. `demand` is what this mail needs in the end: REQUIRETLS may raise it, TLS-Required: no relax it."""
+    """One host. `demand` is what this mail needs in the end: its route and REQUIRETLS may raise it, TLS-Required: no
+    relax it. `login`: we log in there; `unsafe`: not under this demand, so mail waits, and this sentence says why."""
 
     host: str
     addresses: tuple[str, ...]
     explanation: Explanation
     evidence: Evidence
     demand: Policy
+    login: Login | None = None
+    unsafe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ async def look(bench: Bench, next_hop: NextHop) -> View:
         found.setdefault(target.name, []).append(target)
     views = []
     for name, same in found.items():
-        rule = policy_for(next_hop, same[0], bench.snapshot)
+        rule = policy_for(next_hop, name, bench.snapshot.settings, bench.witness.now())
         evidence = await bench.witness.about(rule, same[0].vouched, next_hop.domain, same[0].port)
         addresses = tuple(target.address for target in same)
         views.append(_view(bench.snapshot, next_hop, name, addresses, evidence, same[0].vouched.mx_secure))
@@ -62,12 +66,15 @@ def look_offline(snapshot: Snapshot, next_hop: NextHop, host: str, sts: StsEvide
 def _view(
     snapshot: Snapshot, next_hop: NextHop, name: str, addresses: tuple[str, ...], evidence: Evidence, mx_secure: bool
 ) -> HostView:
-    rules = snapshot.settings.tls
-    route = f"[{next_hop.relay}]:{next_hop.port}" if next_hop.relay else ""
-    explanation = considered(rules, next_hop.domain, name, route, evidence, datetime.now(UTC))
-    demand = explanation.policy
-    if next_hop.tls_optional:
-        demand = decided(relaxed(explanation.rule), evidence, name)
-    if next_hop.requiretls:
-        demand = raised(demand, next_hop.domain, name, route=route, mx_secure=mx_secure)
-    return HostView(name, addresses, explanation, evidence, demand)
+    settings, now = snapshot.settings, datetime.now(UTC)
+    if next_hop.is_socket:
+        why = "it travels no network, so no TLS is asked for"
+        only = Considered("socket", next_hop.relay, ON_THIS_HOST.origin, Standing.WINS, why)
+        explanation = Explanation((only,), ON_THIS_HOST, ON_THIS_HOST)
+        return HostView(next_hop.relay, (), explanation, NO_EVIDENCE, ON_THIS_HOST)
+    explanation = considered(settings.tls, next_hop.domain, name, route_of(next_hop), evidence, now)
+    rule = policy_for(next_hop, name, settings, now.timestamp())
+    demand = demand_for(decided(rule, evidence, name), next_hop, name, mx_secure=mx_secure)
+    login = login_of(next_hop, settings)
+    unsafe = unsafe_login(demand, login, next_hop) if login is not None else ""
+    return HostView(name, addresses, explanation, evidence, demand, login, unsafe)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qmtls.delivery.demands import policy_for
 from qmtls.delivery.holds import Hold
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
-from qmtls.net.outbound import Dialer, HostFailed, all_failed, policy_for
+from qmtls.net.outbound import Dialer, HostFailed, all_failed
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Target, Unreachable
 from qmtls.service.attempt import Task
@@ -120,7 +121,7 @@ class Lane:
             return False  # it counts the domains of a session (RFC 9422 section 4.3): this one keeps to its own
         if self._next_hop is None or next_hop.requiretls != self._next_hop.requiretls:
             return False
-        policy = policy_for(next_hop, self._target, self._snapshot)
+        policy = policy_for(next_hop, self._target.name, self._snapshot.settings, self._shop.now())
         # At level sts equal rules are not equal demands: each domain has a policy of its own.
         return policy == self._policy and policy.level is not Level.STS
 
@@ -170,7 +171,7 @@ class Lane:
             if paused is not None:
                 pauses.append(paused)
                 continue
-            policy = policy_for(task.next_hop, target, snapshot)
+            policy = policy_for(task.next_hop, target.name, snapshot.settings, self._shop.now())
             try:
                 channel = await self._shop.dialer.open_channel(target, policy, snapshot, task.next_hop)
             except HostFailed as problem:

@@ -12,11 +12,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from qmtls.delivery.demands import policy_for
 from qmtls.delivery.outcome import Fate
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
 from qmtls.net.handshake import Creator
-from qmtls.net.outbound import Dialer, HostFailed, policy_for
+from qmtls.net.outbound import Dialer, HostFailed
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Target, Unreachable
 from qmtls.net.witness import Vouched, Witness
@@ -104,7 +105,7 @@ def _found(target: Target) -> str:
 
 async def _try(bench: Bench, next_hop: NextHop, target: Target, tell: Tell) -> HostFailed | None:
     watch = _Watch(tell, str(target), bench.reactor, bench.reactor.seconds())
-    rule = policy_for(next_hop, target, bench.snapshot)
+    rule = policy_for(next_hop, target.name, bench.snapshot.settings, bench.witness.now())
     watch.demands(rule)
     watch.say("rule", f"{rule.why or rule.origin}: {policy_words(rule)}")
     witness = _WatchedWitness(bench.witness.resolver, bench.witness.policies, bench.witness.now, watch=watch)

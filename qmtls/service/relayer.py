@@ -14,14 +14,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from qmtls.delivery.demands import policy_for
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop, jobs
 from qmtls.delivery.waiting import DueList
 from qmtls.net.commit import Committer
-from qmtls.net.outbound import policy_for
 from qmtls.net.reception import Reception
 from qmtls.net.snapshot import Snapshot
-from qmtls.net.targets import Target
 from qmtls.service.attempt import Attempt, Key, Task
 from qmtls.service.budget import Budget, Lanes
 from qmtls.service.destination import Destination
@@ -330,7 +329,7 @@ class Relayer:
 
     def _make_destination(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
         if next_hop.relay:
-            policy = policy_for(next_hop, Target(next_hop.relay, "", next_hop.port), snapshot)
+            policy = policy_for(next_hop, next_hop.relay, snapshot.settings, self._now())
             demand = (policy, next_hop.requiretls, next_hop.scheme)
             # At level sts the demand is what the policy of each domain says.
             domain = next_hop.domain if policy.level is Level.STS else ""

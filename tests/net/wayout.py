@@ -8,9 +8,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from qmtls.delivery.demands import policy_for
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
-from qmtls.net.outbound import Dialer, HostFailed, policy_for
+from qmtls.net.outbound import Dialer, HostFailed
 from qmtls.net.snapshot import make_snapshot
 from qmtls.net.targets import Finder, Target, Unreachable
 from qmtls.net.witness import Witness
@@ -70,7 +71,7 @@ class WayOut:
         return found
 
     def policy(self, target: Target = TARGET, hop: NextHop = HOP) -> Policy:
-        return policy_for(hop, target, self.snapshot)
+        return policy_for(hop, target.name, self.snapshot.settings, certs.NOW.timestamp())
 
     def dial(self, target: Target = TARGET, hop: NextHop = HOP) -> list[Channel | HostFailed]:
         return self.result(self.dialer.open_channel(target, self.policy(target, hop), self.snapshot, hop))

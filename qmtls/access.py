@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from math import ceil
 from typing import Protocol
 
+from qmtls.networks import Network, NetworkTable, read_address
 from qmtls.smtp.address import Address, folded
 from qmtls.smtp.events import Transaction
 from qmtls.smtp.reply import Reply, printable, reply
 from qmtls.tls.clients import BY_KEY, ClientMatch, ClientRule, ClientRules
 from qmtls.tls.identities import Identity
 from qmtls.tls.policy import Origin
-
-Network = IPv4Network | IPv6Network
 
 NOT_ALLOWED = "sorry, that domain isn't in my list of allowed rcpthosts"
 NO_CERTIFICATE = "no valid cert for gatewaying"
@@ -51,15 +48,10 @@ class AccessRules:
     senders: Mapping[str, SenderRule] = field(default_factory=dict)  # by SenderRule.domain
     local_ip_host: str = ""
     postmaster_host: str = ""  # the local domain of <postmaster> without one; "" = there is no local domain
-    # By IP version and prefix length, the first bits of the networks; longest prefix first.
-    prefixes: Mapping[tuple[int, int], Mapping[int, str]] = field(init=False, repr=False, compare=False)
+    relay: NetworkTable[str] = field(init=False, repr=False, compare=False)  # `networks` by their own text
 
     def __post_init__(self) -> None:
-        prefixes: dict[tuple[int, int], dict[int, str]] = {}
-        for network in sorted(self.networks, key=lambda n: -n.prefixlen):
-            bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
-            prefixes.setdefault((network.version, network.prefixlen), {})[bits] = str(network)
-        object.__setattr__(self, "prefixes", prefixes)
+        object.__setattr__(self, "relay", NetworkTable({network: str(network) for network in self.networks}))
 
     @property
     def any_by_key(self) -> bool:
@@ -228,10 +220,10 @@ def _stored_path(rules: AccessRules, peer: Peer, path: Address) -> Address | Non
         return Address(POSTMASTER if folded(path.local_part) == POSTMASTER else path.local_part, rules.postmaster_host)
     if domain[0] == "[" and rules.local_ip_host and peer.local_address:
         literal = domain[1:-1]
-        ours = _parse(peer.local_address)
+        ours = read_address(peer.local_address)
         if literal[:5].lower() == "ipv6:":  # RFC 5321 section 4.1.3
             literal = literal[5:]
-        if ours is not None and _parse(literal) == ours:
+        if ours is not None and read_address(literal) == ours:
             return Address(path.local_part, rules.local_ip_host)
     return None
 
@@ -260,28 +252,8 @@ def _is_listed(hosts: frozenset[str], host: str) -> bool:
 
 def _relay_network(rules: AccessRules, address: str) -> str:
     """The most specific network of `relaynetworks` that holds the address, "" if none does."""
-    if not rules.prefixes:
-        return ""
-    ip = _parse(address)
-    if ip is None:
-        return ""
-    version, width, number = ip.version, ip.max_prefixlen, int(ip)
-    for (net_version, length), networks in rules.prefixes.items():
-        if net_version == version:
-            found = networks.get(number >> (width - length))
-            if found:
-                return found
-    return ""
-
-
-@lru_cache(maxsize=4096)
-def _parse(address: str) -> IPv4Address | IPv6Address | None:
-    """The address, an IPv4 one in IPv6 clothes (::ffff:192.0.2.1) undressed; None if it is none."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return None
-    return (isinstance(ip, IPv6Address) and ip.ipv4_mapped) or ip
+    ip = read_address(address) if rules.networks else None
+    return (rules.relay.find(ip) or "") if ip is not None else ""
 
 
 def _not_allowed(peer: Peer, sender: Address | None, recipient: Address, now: float) -> Refuse:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from math import ceil
 
+from qmtls.networks import Network, NetworkTable, read_address
 from qmtls.smtp.reply import Reply, reply
 from qmtls.tls.policy import Origin
 from qmtls.tls.scope import Rate
-
-Network = IPv4Network | IPv6Network
 
 CUSTOMER_BITS = 64  # of an IPv6 address: the smallest network that is given to a customer (RFC 6177)
 BUILT_IN = Origin("built in")
@@ -43,10 +40,6 @@ UNLIMITED = Limits(errors=1000)  # a gateway of ours may meet many recipients th
 DEFAULT = Limits(connections=50, logins=Rate(30, 60.0, "30/m"))
 
 
-# By IP version and prefix length, longest first, what the first bits of an address mean.
-_Table = Mapping[tuple[int, int], Mapping[int, Limits]]
-
-
 @dataclass(frozen=True, slots=True)
 class LimitRules:
     """The lines of `limits`. A network stands in `lines` once."""
@@ -54,27 +47,27 @@ class LimitRules:
     default: Limits = DEFAULT
     lines: Mapping[Network, Limits] = field(default_factory=dict)
     free: tuple[Network, ...] = ()  # `relaynetworks`
-    _lines: _Table = field(init=False, repr=False, compare=False)
-    _free: _Table = field(init=False, repr=False, compare=False)
+    _lines: NetworkTable[Limits] = field(init=False, repr=False, compare=False)
+    _free: NetworkTable[Limits] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_lines", _table(self.lines))
-        object.__setattr__(self, "_free", _table(dict.fromkeys(self.free, UNLIMITED)))
+        object.__setattr__(self, "_lines", NetworkTable(self.lines))
+        object.__setattr__(self, "_free", NetworkTable(dict.fromkeys(self.free, UNLIMITED)))
 
     def of(self, address: str) -> Limits:
         """What the client at this IP address may do; "" is one without an address, on a unix socket."""
-        ip = _parse(address)
+        ip = read_address(address)
         if ip is None:
             return UNLIMITED
-        found = _look_up(self._lines, ip)
+        found = self._lines.find(ip)
         if found is None:
-            found = UNLIMITED if ip.is_loopback else _look_up(self._free, ip)
+            found = UNLIMITED if ip.is_loopback else self._free.find(ip)
         return self.default if found is None else found
 
 
 def counted_as(address: str) -> bytes:
     """The name under which an address is counted: its octets, the first eight of an IPv6 address."""
-    ip = _parse(address)
+    ip = read_address(address)
     if ip is None:
         return address.encode()
     return ip.packed if ip.version == 4 else ip.packed[: CUSTOMER_BITS // 8]
@@ -96,29 +89,3 @@ def too_fast(what: str, rate: Rate, seconds: float) -> Reply:
     """`what` in words, one of REPLIES. A 421 ends the session."""
     text = f"too many {what} from your address, {rate.text} at most; try again in {max(1, ceil(seconds))} seconds"
     return reply(*REPLIES[what], text)
-
-
-def _table(limits: Mapping[Network, Limits]) -> _Table:
-    table: dict[tuple[int, int], dict[int, Limits]] = {}
-    for network in sorted(limits, key=lambda network: -network.prefixlen):
-        bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
-        table.setdefault((network.version, network.prefixlen), {})[bits] = limits[network]
-    return table
-
-
-def _look_up(table: _Table, ip: IPv4Address | IPv6Address) -> Limits | None:
-    number, width = int(ip), ip.max_prefixlen
-    for (version, length), networks in table.items():
-        if version == ip.version and (found := networks.get(number >> (width - length))) is not None:
-            return found
-    return None
-
-
-@lru_cache(maxsize=4096)
-def _parse(address: str) -> IPv4Address | IPv6Address | None:
-    """The address, an IPv4 one in IPv6 clothes (::ffff:192.0.2.1) undressed; None if it is none."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return None
-    return (isinstance(ip, IPv6Address) and ip.ipv4_mapped) or ip

@@ -13,7 +13,8 @@ from typing import Any
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.scopes import read_rate
 from qmtls.control.values import network, number
-from qmtls.limits import DEFAULT, LimitRules, Limits, Network
+from qmtls.limits import DEFAULT, LimitRules, Limits
+from qmtls.networks import Network
 from qmtls.tls.scope import Rate
 
 FILE = "limits"

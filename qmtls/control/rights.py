@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from qmtls.access import AccessRules, Network
+from qmtls.access import AccessRules
 from qmtls.control.clientrules import client_rule
 from qmtls.control.lists import BadValueError, ControlFiles, Line, quote
 from qmtls.control.senders import read_senders
 from qmtls.control.values import domain_or_parent, host, network
+from qmtls.networks import Network
 from qmtls.smtp.address import AddressError, folded, parse_address
 from qmtls.tls.clients import ClientRules
 

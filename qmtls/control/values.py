@@ -7,8 +7,8 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from ipaddress import ip_address, ip_network
 
-from qmtls.access import Network
 from qmtls.control.lists import BadValueError, quote
+from qmtls.networks import Network
 from qmtls.tls.names import canonical, is_host_name, is_ip
 
 DIGEST = 32  # octets of SHA-256

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import inf
 
+from qmtls.networks import Network, read_address
 from qmtls.smtp.address import folded
 from qmtls.smtp.envelope import Envelope
 from qmtls.tls.policy import Origin
@@ -21,20 +21,15 @@ from qmtls.tls.scope import Patterns
 class Clients:
     """Where mail came from: networks of the client's address, or what let it in (an e-mail, a rule, a login name)."""
 
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     identities: frozenset[str] = frozenset()  # lower case
 
     def admit(self, address: str, identity: str) -> bool:
         """True if one of them fits; `address` is "" for mail that was made on this host."""
         if identity and folded(identity) in self.identities:
             return True
-        if not self.networks or not address:
-            return False
-        try:
-            ip = ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        return any(ip in network for network in self.networks)
+        ip = read_address(address) if self.networks else None
+        return ip is not None and any(ip in network for network in self.networks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from ipaddress import ip_address
+
+from qmtls.networks import read_address
 
 # RFC 1123 section 2.1, and "_", which is in use. The last label is not all digits, or it would be an address.
 _HOST_NAME = re.compile(
@@ -110,9 +111,4 @@ def _is_self(addresses: Iterable[str], ours: Collection[str]) -> bool:
 
 def _canonical(address: str) -> str:
     """One spelling per address; an IPv4 address mapped into IPv6 is the IPv4 address."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    mapped = parsed.ipv4_mapped if parsed.version == 6 else None
-    return str(mapped or parsed)
+    return str(read_address(address.partition("%")[0]) or address)

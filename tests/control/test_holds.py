@@ -43,6 +43,7 @@ def holds(tmp_path: Path, text: str) -> Holds:
         ("from=@other.example to=x@b.example", envelope("x@b.example"), []),
         ("client=192.0.2.0/24", envelope("x@b.example"), [0]),
         ("client=2001:db8::/32", envelope("x@b.example", client="2001:db8::1%eth0"), [0]),
+        ("client=192.0.2.0/24", envelope("x@b.example", client="::ffff:192.0.2.7"), [0]),
         ("client=192.0.2.0/24", envelope("x@b.example", client=""), []),
         ("client=192.0.2.0/24", envelope("x@b.example", client="unix"), []),
         ("client=Alice@a.example,192.0.9.1", envelope("x@b.example", identity="alice@A.example"), [0]),

@@ -53,6 +53,7 @@ class Attempt:
 
     `done` and `failed` are recipients' indices in the envelope that are never tried again;
     `deferred` those still waiting. `reasons` gives the sentence for each index of failed and deferred.
+    `unmet` are those of the deferred who wait because a TLS demand was not met.
     """
 
     time: float
@@ -61,6 +62,7 @@ class Attempt:
     deferred: tuple[int, ...] = ()
     reasons: tuple[tuple[int, str], ...] = ()
     event: str = ATTEMPT  # or DELAY, or an operator's order: HOLD, RELEASE, BOUNCE
+    unmet: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +191,18 @@ def pending(recipients: int, history: Iterable[Attempt]) -> tuple[int, ...]:
     for attempt in history:
         over.update(attempt.done, attempt.failed)
     return tuple(n for n in range(recipients) if n not in over)
+
+
+def unmet_since(history: Iterable[Attempt]) -> dict[int, float]:
+    """Recipients whose last attempt met no TLS demand: the time of the first in a row of such attempts."""
+    since: dict[int, float] = {}
+    for attempt in history:
+        if attempt.event != ATTEMPT:
+            continue
+        still = frozenset(attempt.unmet)
+        for index in (*attempt.done, *attempt.failed, *attempt.deferred):
+            if index not in still:
+                since.pop(index, None)
+        for index in attempt.unmet:
+            since.setdefault(index, attempt.time)
+    return since

@@ -2,6 +2,7 @@
 
     {"time":1795000000.5,"event":"attempt","done":[0],"failed":[],"deferred":[1],"reasons":[["it said 451",1]]}
 
+`"unmet":[1]` stands behind that only where a TLS demand was not met.
 Equal reasons that follow each other share their sentence: a message to 10,000 recipients that one host
 refuses has one sentence, not 10,000. A line that is not whole was cut while it was written, so its results were
 never confirmed: it is passed over, and at worst its recipients get the message a second time.
@@ -16,6 +17,7 @@ from qmtls.spool.api import Attempt, Malformed
 
 LOG_LIMIT = 64 * 1024 * 1024  # octets: 10,000 recipients, 5 days of attempts
 _KEYS = frozenset({"time", "event", "done", "failed", "deferred", "reasons"})
+_MORE_KEYS = _KEYS | {"unmet"}
 
 _decode = json.JSONDecoder().decode
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -24,7 +26,7 @@ _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 def encode_attempt(attempt: Attempt) -> bytes:
     """One line with its LF."""
     reasons = [[why, *[n for n, _ in group]] for why, group in groupby(attempt.reasons, key=lambda pair: pair[1])]
-    parts = {
+    parts: dict[str, object] = {
         "time": attempt.time,
         "event": attempt.event,
         "done": attempt.done,
@@ -32,6 +34,8 @@ def encode_attempt(attempt: Attempt) -> bytes:
         "deferred": attempt.deferred,
         "reasons": reasons,
     }
+    if attempt.unmet:
+        parts["unmet"] = attempt.unmet
     return _dump(parts).encode("ascii") + b"\n"
 
 
@@ -50,7 +54,7 @@ def decode_history(log: bytes) -> tuple[Attempt, ...]:
 
 
 def _attempt(parts: object) -> Attempt:
-    if not isinstance(parts, dict) or parts.keys() != _KEYS:
+    if not isinstance(parts, dict) or parts.keys() not in (_KEYS, _MORE_KEYS):
         raise Malformed("log: a line is not an attempt")
     time, event = parts["time"], parts["event"]
     if type(time) not in (int, float) or not isinstance(event, str):
@@ -62,6 +66,7 @@ def _attempt(parts: object) -> Attempt:
         deferred=_indices(parts["deferred"]),
         reasons=_reasons(parts["reasons"]),
         event=event,
+        unmet=_indices(parts.get("unmet", [])),
     )
 
 

@@ -20,6 +20,7 @@ attempts = st.builds(
         tuple
     ),
     st.sampled_from(["attempt", "hold", "release", "retry", "report"]),
+    indices,
 )
 
 
@@ -34,6 +35,10 @@ def test_a_cut_line_is_passed_over_also_in_the_middle(first: Attempt, second: At
     torn = line[: cut % (len(line) - 1)]
     assert decode_history(encode_attempt(first) + torn) == (first,)
     assert decode_history(torn + b"\n" + encode_attempt(first)) == (first,)
+
+
+def test_what_is_not_about_tls_is_written_as_ever() -> None:
+    assert b"unmet" not in encode_attempt(Attempt(1.0, deferred=(0,), reasons=((0, "it said 451"),)))
 
 
 def test_equal_reasons_share_one_sentence() -> None:
@@ -59,6 +64,8 @@ def test_equal_reasons_share_one_sentence() -> None:
         b'{"time":1,"event":"attempt","done":[],"failed":[],"deferred":[],"reasons":[[]]}',
         b'{"time":1,"event":"attempt","done":[],"failed":[],"deferred":[],"reasons":[[1]]}',
         b'{"time":1,"event":"attempt","done":[],"failed":[],"deferred":[],"reasons":[["a","b"]]}',
+        b'{"time":1,"event":"attempt","done":[],"failed":[],"deferred":[],"reasons":[],"unmet":[-1]}',
+        b'{"time":1,"event":"attempt","done":[],"failed":[],"deferred":[],"reasons":[],"other":[]}',
     ],
 )
 def test_a_whole_line_that_is_no_attempt_is_malformed(line: bytes) -> None:

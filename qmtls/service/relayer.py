@@ -7,23 +7,19 @@ bounded pace, so a hundred thousand waiting messages neither delay the start nor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from qmtls.delivery.demands import policy_for
 from qmtls.delivery.outcome import Fate, Outcome
-from qmtls.delivery.plan import NextHop, jobs
+from qmtls.delivery.plan import jobs
 from qmtls.delivery.waiting import DueList
 from qmtls.net.commit import Committer
 from qmtls.net.reception import Reception
-from qmtls.net.snapshot import Snapshot
 from qmtls.service.attempt import Attempt, Key, Task
-from qmtls.service.budget import Budget, Lanes
-from qmtls.service.destination import Destination
+from qmtls.service.destinations import Destinations
 from qmtls.service.filing import Registrar
 from qmtls.service.lane import Workshop
 from qmtls.service.local import LocalDelivery
@@ -32,29 +28,17 @@ from qmtls.service.waiting import Due, Parked, read_due
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Attempt as Entry
 from qmtls.spool.api import Malformed, NotInSpool, Spool, Waiting
-from qmtls.tls.policy import Level
 
 BATCH = 50  # messages read from the disk in one go
 CROWD = 100  # attempts under way, in line or being filed, above which reading slows down
 SLOW_PACE = 0.1  # seconds between batches then
 TROUBLE_SECONDS = 123.0  # after a system error, as qmail waits
 LISTED = 2000  # names of a listing that the reactor takes in one turn
-MANY_HOPS = 1000  # next hops remembered before those with nothing under way are forgotten
 
 NOT_TRIED = Outcome(Fate.DEFERRED, "the service stopped before it was tried", "4.3.2")
 NO_OUTCOME = Outcome(Fate.DEFERRED, "trouble on our side", "4.3.0")
 
 log = Logger()
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """Where the destination of a next hop is found: for a relay its TLS demand is part of the key."""
-
-    relay: str
-    port: int
-    domain: str
-    demand: object
 
 
 class Relayer:
@@ -75,7 +59,8 @@ class Relayer:
         self._shop = shop
         self._say = say
         self.spools: dict[str, Spool] = {}
-        self.lanes = Lanes()
+        self.destinations = Destinations(shop)
+        self.lanes = self.destinations.lanes
         self._waiting: DueList[Key] = DueList()
         self._active: dict[Key, Attempt] = {}
         self._parked = Parked(say)
@@ -84,11 +69,6 @@ class Relayer:
         committer.on_removed = self._removed
         self._left_alone: set[Key] = set()  # malformed: named once, never touched
         self._foreign: set[tuple[str, str]] = set()  # bin and file: named once
-        self._destinations: dict[_Route, Destination] = {}
-        self._budgets: dict[tuple[str, int], Budget] = {}
-        self._by_hop: dict[NextHop, Destination] = {}
-        self._many_hops = MANY_HOPS
-        self._hops_of: Snapshot | None = None
         self._timer: Any = None
         self._held_back = False  # mail is due, but many attempts are under way
         self._loading = False
@@ -247,7 +227,7 @@ class Relayer:
             if job.next_hop.local:
                 self.local.submit(task)
             else:
-                self._destination(job.next_hop, snapshot).submit(task)
+                self.destinations.of(job.next_hop, snapshot).submit(task)
 
     def _task_done(self, task: Task, outcomes: dict[int, Outcome]) -> None:
         attempt = task.attempt
@@ -303,64 +283,11 @@ class Relayer:
     def _removed(self, spool: Spool, ids: Sequence[str]) -> None:
         self._leaving.difference_update([(spool.name, id) for id in ids])
 
-    # ------------------------------------------------------------ destinations
-
-    def _destination(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
-        if snapshot is not self._hops_of:
-            self._by_hop.clear()
-            self._hops_of = snapshot
-            for old in self._destinations.values():
-                old.let_go()
-            self._forget_idle()
-        found = self._by_hop.get(next_hop)
-        if found is None:
-            if len(self._by_hop) >= self._many_hops:
-                self._forget_idle()
-            found = self._by_hop[next_hop] = self._make_destination(next_hop, snapshot)
-        return found
-
-    def _forget_idle(self) -> None:
-        """There is no end of domains: those with nothing under way go."""
-        self._destinations = {r: d for r, d in self._destinations.items() if d.lanes or len(d)}
-        self._by_hop = {hop: d for hop, d in self._by_hop.items() if d.lanes or len(d)}
-        budgets = {id(d.budget) for d in self._destinations.values()}
-        self._budgets = {group: b for group, b in self._budgets.items() if id(b) in budgets}
-        self._many_hops = max(MANY_HOPS, 2 * len(self._by_hop))
-
-    def _make_destination(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
-        if next_hop.relay:
-            policy = policy_for(next_hop, next_hop.relay, snapshot.settings, self._now())
-            demand = (policy, next_hop.requiretls, next_hop.scheme)
-            # At level sts the demand is what the policy of each domain says.
-            domain = next_hop.domain if policy.level is Level.STS else ""
-            route = _Route(next_hop.relay, next_hop.port, domain, demand)
-            group = (next_hop.relay, next_hop.port)
-        else:
-            route = _Route("", next_hop.port, next_hop.domain, (next_hop.requiretls, next_hop.tls_optional))
-            group = (next_hop.domain, 0)
-        budget = self._budgets.get(group)
-        if budget is None:
-            budget = self._budgets[group] = Budget(self._connections, self.lanes)
-        destination = self._destinations.get(route)
-        if destination is None:
-            destination = self._destinations[route] = Destination(next_hop, budget, self._shop)
-        return destination
-
-    def _connections(self) -> int:
-        return self._shop.current().settings.concurrency_remote
-
     # ------------------------------------------------------------ orders
 
     def reloaded(self) -> None:
         """The settings changed: idle channels close, held mail is looked at again, limits may be higher."""
-        snapshot = self._shop.current()
-        for destination in list(self._destinations.values()):
-            if destination.next_hop.relay:
-                # Domains whose demands were equal until now may have waited in one line, under one demand.
-                for task in destination.stop():
-                    self._destination(task.next_hop, snapshot).submit(task)
-            destination.let_go()
-            destination.wake()
+        self.destinations.reloaded()
         self._free_parked()
         self._schedule()
         for spool in self.spools.values():
@@ -382,7 +309,7 @@ class Relayer:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         tasks: dict[Key, list[Task]] = {}
-        for task in (*(t for d in self._destinations.values() for t in d.stop()), *self.local.stop()):
+        for task in (*self.destinations.stop(), *self.local.stop()):
             tasks.setdefault(task.attempt.key, []).append(task)
         for left in tasks.values():
             attempt = left[0].attempt

@@ -284,18 +284,19 @@ def test_a_higher_limit_takes_effect(tmp_path: Path, hold: bool) -> None:
 
 
 def test_next_hops_with_nothing_under_way_are_forgotten(office: Office) -> None:
-    from qmtls.service import relayer
+    from qmtls.service.destinations import MANY_HOPS
 
+    known = office.relayer.destinations
     office.names.mail["busy.example"] = [(10, "mx.busy.example")]
     office.names.hosts["mx.busy.example"] = "192.0.2.77"
     office.reactor.hosts["192.0.2.77", 25] = Host(greeting=HANG).accept
     office.post("x@busy.example")
-    for n in range(relayer.MANY_HOPS * 2):
-        office.relayer._destination(NextHop(f"{n}.example"), office.snapshot)
-    assert len(office.relayer._by_hop) <= relayer.MANY_HOPS + 1
-    assert len(office.relayer._destinations) <= relayer.MANY_HOPS + 1
-    assert len(office.relayer._budgets) <= relayer.MANY_HOPS + 1
-    assert NextHop("busy.example") in office.relayer._by_hop
+    for n in range(MANY_HOPS * 2):
+        known.of(NextHop(f"{n}.example"), office.snapshot)
+    assert len(known._by_hop) <= MANY_HOPS + 1
+    assert len(known._all) <= MANY_HOPS + 1
+    assert len(known._budgets) <= MANY_HOPS + 1
+    assert NextHop("busy.example") in known._by_hop
 
 
 def test_how_a_next_hop_reads() -> None:

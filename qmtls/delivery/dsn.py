@@ -96,12 +96,15 @@ def delay(report: Report) -> tuple[Envelope, bytes]:
         f"This is the mail system at host {field(report.me)}. THIS IS A WARNING ONLY; you need not send your message "
         "again. It could not be delivered to the recipients below yet, and it will be tried on. "
     )
+    subject = "delivery delayed"
     if any(outcome.unmet for _, outcome in report.about):
         intro += (
             "It waits because it may travel only over a TLS connection that meets the rule named below, and such a "
             "connection could not be made. It will not be sent over a weaker one. "
         )
-    return _message(report, sender_of(report), None, _Kind("delivery delayed", intro, False))
+    if all(outcome.unmet for _, outcome in report.about):
+        subject = "delivery delayed: TLS is not as it must be"
+    return _message(report, sender_of(report), None, _Kind(subject, intro, False))
 
 
 def success(report: Report) -> tuple[Envelope, bytes]:
@@ -234,10 +237,9 @@ def _text(report: Report, kind: _Kind, type_: str, wide: bool) -> bytes:
     if type_ == "message/rfc822":
         tail = "The message is attached."
     paragraphs = [_wrap(kind.intro + tail)]
-    paragraphs.extend(
-        f"<{field(str(recipient.address), wide)}>:\r\n{_wrap(field(outcome.reason, wide))}"
-        for recipient, outcome in report.about
-    )
+    for recipient, outcome in report.about:
+        reason = field(outcome.reason, wide) + _waits_for_tls(report, outcome)
+        paragraphs.append(f"<{field(str(recipient.address), wide)}>:\r\n{_wrap(reason)}")
     return ("\r\n\r\n".join(paragraphs) + "\r\n\r\n").encode("utf-8")
 
 
@@ -249,6 +251,15 @@ def _status_fields(report: Report, wide: bool) -> bytes:
         for recipient, outcome in report.about
     )
     return ("\r\n".join(groups) + "\r\n").encode("utf-8")
+
+
+def _waits_for_tls(report: Report, outcome: Outcome) -> str:
+    """How long a demand has not been met, and until when that is waited for; "" for other mail."""
+    until = _until(report, outcome)
+    if not (until and outcome.unmet):
+        return ""
+    since = f" It has been so since {formatdate(outcome.since)}." if outcome.since else ""
+    return f".{since} If it is still so after {formatdate(until)}, the message will be returned to you."
 
 
 def _until(report: Report, outcome: Outcome) -> float:

@@ -11,6 +11,8 @@ from qmtls.delivery.outcome import Outcome
 SKIP = 20
 # The longest stretch, as a part of the wait.
 JITTER = 0.1
+# Probes of a next hop that met no TLS demand: each wait is twice the one before, up to so many times the first.
+MOST_RETEST = 12
 
 
 def next_due(arrived: float, now: float, chance: float) -> float:
@@ -22,6 +24,14 @@ def next_due(arrived: float, now: float, chance: float) -> float:
     age = max(0.0, now - arrived)
     wait = (isqrt(int(age)) + SKIP) ** 2 - age
     return now + wait * (1.0 + JITTER * chance)
+
+
+def retest_wait(first: float, failed: int, chance: float) -> float:
+    """Seconds until the next probe of a next hop, `failed` of them having met no TLS demand, one after the other.
+
+    `first` is control/policyretest: 300 gives 5, 10, 20, 40 minutes, and then each hour. `chance` as in `next_due`.
+    """
+    return first * min(2 ** min(failed, MOST_RETEST), MOST_RETEST) * (1.0 + JITTER * chance)
 
 
 @dataclass(frozen=True, slots=True)

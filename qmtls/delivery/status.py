@@ -61,6 +61,8 @@ def about_recipient(recipient: Recipient, outcome: Outcome, now: float, wide: bo
         group += f"Diagnostic-Code: x-qmtls; {field(outcome.reason, wide)}{_END}"
     if outcome.unmet:
         group += f"X-Qmtls-TLS-Reason: {field(outcome.unmet, wide)}{_END}"
+    if outcome.unmet and outcome.since:
+        group += f"X-Qmtls-TLS-Unmet-Since: {formatdate(outcome.since)}{_END}"
     group += f"Last-Attempt-Date: {formatdate(now)}{_END}"
     return group + (f"Will-Retry-Until: {formatdate(until)}{_END}" if until else "")
 

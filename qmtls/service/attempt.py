@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from qmtls.delivery.outcome import Outcome
 from qmtls.delivery.plan import NextHop
@@ -12,6 +13,8 @@ from qmtls.spool.api import Content, Spool
 from qmtls.spool.content import StoredContent
 
 Key = tuple[str, str]  # bin name, message id
+
+NEVER: Mapping[int, float] = MappingProxyType({})
 
 
 class Attempt:
@@ -30,6 +33,8 @@ class Attempt:
         "signatures",
         "spool",
         "tried",
+        "unmet",
+        "unmet_since",
         "waited",
         "warned",
     )
@@ -47,6 +52,8 @@ class Attempt:
         self.in_hand = 0  # tasks being served at this moment
         self.look_again = False  # its file says what is to be done now: somebody gave an order
         self.outcomes: dict[int, Outcome] = {}
+        self.unmet: tuple[tuple[NextHop, tuple[int, ...]], ...] = ()  # recipients whose TLS demand was not met now
+        self.unmet_since: Mapping[int, float] = NEVER  # by recipient: since when earlier attempts met none
         self.signatures: dict[str, bytes] = {}  # DKIM fields, by the form of the content that they are for
         self._content: Content | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from random import random
 from typing import Any
 
@@ -29,7 +30,7 @@ from qmtls.spool.api import Filing, NotInSpool, Spool, SpoolError
 
 REFILE_SECONDS = 30.0  # when the disk would not take the results
 GIVING_UP = "; it has been in the queue too long, this was the last attempt"
-UNMET_TOO_LONG = "; it has waited too long for a connection that meets that demand, this was the last attempt"
+UNMET_TOO_LONG = "; no connection has met that demand since {since}, too long a time, so this was the last attempt"
 
 log = Logger()
 
@@ -144,8 +145,9 @@ class _Ending:
     def __init__(self, attempt: Attempt, settings: Settings, now: float, reporter: Reporter) -> None:
         self._attempt, self._settings, self._now, self._reporter = attempt, settings, now, reporter
         lifetimes = Lifetimes(settings.queue_lifetime, settings.policy_lifetime)
+        told = {i: _dated(o, attempt.unmet_since.get(i, now)) for i, o in attempt.outcomes.items()}
         attempt.outcomes = {
-            i: _last(o) if expired(attempt.arrived, now, lifetimes.of(o)) else o for i, o in attempt.outcomes.items()
+            i: _last(o) if expired(attempt.arrived, now, lifetimes.of(o)) else o for i, o in told.items()
         }
         outcomes = attempt.outcomes.items()
         self._failed = {i: o for i, o in outcomes if o.fate is Fate.FAILED}
@@ -200,11 +202,17 @@ def _entry(
         failed=tuple(failed),
         deferred=tuple(waiting),
         reasons=tuple((i, o.reason) for i, o in (*failed.items(), *waiting.items())),
+        unmet=tuple(i for i, o in waiting.items() if o.unmet),
     )
+
+
+def _dated(outcome: Outcome, since: float) -> Outcome:
+    """Since when its demand has not been met, if that is why it waits."""
+    return replace(outcome, since=since) if outcome.unmet else outcome
 
 
 def _last(outcome: Outcome) -> Outcome:
     if outcome.fate is not Fate.DEFERRED:
         return outcome
-    why = UNMET_TOO_LONG if outcome.unmet else GIVING_UP
+    why = UNMET_TOO_LONG.format(since=formatdate(outcome.since)) if outcome.unmet else GIVING_UP
     return replace(outcome, fate=Fate.FAILED, reason=outcome.reason + why)

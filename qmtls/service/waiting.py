@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qmtls.delivery.holds import Holds
 from qmtls.service.attempt import Attempt, Key
-from qmtls.spool.api import DELAY, Malformed, NotInSpool, Spool, SpoolError, ordered_back, pending
+from qmtls.spool.api import DELAY, Malformed, NotInSpool, Spool, SpoolError, ordered_back, pending, unmet_since
 from qmtls.spool.api import Attempt as Entry
 
 
@@ -38,6 +38,8 @@ def read_due(spool: Spool, id: str) -> Due:
         return Due(key, problem)
     attempt = Attempt(spool, id, envelope, tried=bool(history))
     attempt.warned = any(entry.event == DELAY for entry in history)
+    if any(entry.unmet for entry in history):
+        attempt.unmet_since = unmet_since(history)
     return Due(key, attempt, pending(len(envelope.recipients), history), ordered_back(history))
 
 

@@ -318,6 +318,16 @@ def test_a_failure_names_the_demand_and_no_end_of_the_wait() -> None:
     assert (eve["Action"], eve["X-Qmtls-TLS-Reason"], eve["Will-Retry-Until"]) == ("failed", UNMET.unmet, None)
 
 
+def test_a_warning_of_tls_alone_says_so_at_once_and_since_when() -> None:
+    dated = replace(UNMET, since=1_700_000_000.0)
+    message, (text, status, _) = read(delay(replace(LATE, about=((EVE, dated),)))[1])
+    assert message["Subject"] == "delivery delayed: TLS is not as it must be"
+    words = " ".join(text.get_content().split())
+    assert "mx2 is down. It has been so since Tue, 14 Nov 2023 22:13:20 -0000." in words
+    assert "If it is still so after Tue, 14 Nov 2023 23:36:39 -0000, the message will be returned to you." in words
+    assert messages_in(status)[1]["X-Qmtls-TLS-Unmet-Since"] == "Tue, 14 Nov 2023 22:13:20 -0000"
+
+
 def test_nobody_is_warned_about_a_report() -> None:
     for reverse_path in (None, DOUBLE_BOUNCE_SENDER):
         with pytest.raises(ValueError, match="report"):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmtls.delivery.outcome import Fate, Outcome
-from qmtls.delivery.schedule import JITTER, Lifetimes, expired, next_due
+from qmtls.delivery.schedule import JITTER, MOST_RETEST, Lifetimes, expired, next_due, retest_wait
 
 WEEK = 604800.0
 ARRIVED = 1_700_000_000.0
@@ -78,3 +78,15 @@ def test_what_waits_for_tls_has_its_own_time() -> None:
     lifetimes = Lifetimes(100.0, 300.0)
     assert lifetimes.of(Outcome(Fate.DEFERRED, "it is down")) == 100.0
     assert lifetimes.of(Outcome(Fate.DEFERRED, "it has no TLS", unmet="it has no TLS")) == 300.0
+
+
+def test_probes_from_five_minutes_to_an_hour() -> None:
+    assert [retest_wait(300.0, failed, 0.0) for failed in range(6)] == [300, 600, 1200, 2400, 3600, 3600]
+
+
+@given(st.floats(1, 1e6), st.integers(0, 10**9), st.floats(0, 1))
+def test_probes_never_come_sooner_and_never_stop(first: float, failed: int, chance: float) -> None:
+    wait = retest_wait(first, failed, chance)
+    assert first <= wait <= first * MOST_RETEST * (1 + JITTER)
+    assert retest_wait(first, failed + 1, 0.0) >= retest_wait(first, failed, 0.0)
+    assert retest_wait(first, failed, 0.0) <= wait

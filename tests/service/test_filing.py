@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from qmtls.spool.api import Malformed, NotInSpool, SpoolError
 from tests.net.doubles import TROUBLE
 from tests.net.hosts import Host
 from tests.net.house import Files
-from tests.service.office import Office, taken
+from tests.service.office import START, Office, taken
 
 REFUSES = {"RCPT": lambda _, line: "550 5.1.1 nobody" if "bad" in line else "450 4.2.1 later" if "slow" in line else ""}
 
@@ -281,7 +282,7 @@ def wait_for(office: Office, id: str, seconds: float) -> None:
 
 
 def warnings(sender: Host) -> list[str]:
-    return [mail.content.decode() for mail in sender.mail if b"\r\nSubject: delivery delayed\r\n" in mail.content]
+    return [mail.content.decode() for mail in sender.mail if b"\r\nSubject: delivery delayed" in mail.content]
 
 
 def test_the_sender_is_warned_once(office: Office, host: Host, sender: Host) -> None:
@@ -378,11 +379,33 @@ def test_what_waits_for_tls_has_its_own_lifetime(tmp_path: Path) -> None:
     wait_for(office, id, 10_000)
     (warning,) = warnings(sender)
     assert "weaker one" in warning and "X-Qmtls-TLS-Reason: mx.a.example" in warning
+    assert "Subject: delivery delayed: TLS is not as it must be" in warning
+    first, end = office.history(id)[0].time, START + 40_000
+    assert f"X-Qmtls-TLS-Unmet-Since: {formatdate(first)}" in warning and f"Until: {formatdate(end)}" in warning
+    text = " ".join(warning.split())
+    assert f"It has been so since {formatdate(first)}. If it is still so after {formatdate(end)}, the" in text
     wait_for(office, id, 60_000)
     assert id not in office.ids_stored
     last = sender.mail[-1].content.decode()
     assert "control/tlspolicy:1" in last and "X-Qmtls-TLS-Reason: mx.a.example" in last
-    assert "waited too long for a connection that meets" in " ".join(last.split())
+    assert f"no connection has met that demand since {formatdate(first)}" in " ".join(last.split())
+    assert f"X-Qmtls-TLS-Unmet-Since: {formatdate(first)}" in last
+
+
+def test_since_when_is_counted_anew_after_another_reason(tmp_path: Path) -> None:
+    office = Office(tmp_path, {"tlspolicy": "a.example encrypt\n", "policylifetime": "40000\n"})
+    host = office.host("mx.a.example")
+    sender = office.host("mx.here.example")
+    id = office.post("x@a.example")
+    office.run()
+    host.greeting = "421 4.3.2 closed today"
+    wait_for(office, id, 3_000)
+    host.greeting = "220 there"
+    wait_for(office, id, 60_000)
+    entries = [entry for entry in office.history(id) if entry.event == "attempt"]
+    assert id not in office.ids_stored and not entries
+    (last,) = [mail.content.decode() for mail in sender.mail if b"failure notice" in mail.content]
+    assert f"X-Qmtls-TLS-Unmet-Since: {formatdate(START)}" not in last and "X-Qmtls-TLS-Unmet-Since" in last
 
 
 def test_it_may_also_be_shorter(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import dns.exception
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -50,7 +51,10 @@ class _UdpSocket(dns._asyncbackend.DatagramSocket):
         super().__init__(family, socket.SOCK_DGRAM)
         self._reactor = reactor
         self._protocol = _Datagrams()
-        self._port = reactor.listenUDP(0, self._protocol, interface="::" if family == socket.AF_INET6 else "")
+        try:
+            self._port = reactor.listenUDP(0, self._protocol, interface="::" if family == socket.AF_INET6 else "")
+        except CannotListenError as problem:  # no file is left: trouble of the moment, not a fault of the program
+            raise OSError(errno.EMFILE, str(problem)) from problem
         self._transport = cast(Any, self._protocol.transport)
         self._connected = destination is not None
         if destination is not None:

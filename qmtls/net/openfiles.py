@@ -31,5 +31,6 @@ def for_clients(files: int) -> int:
 
 
 def for_lanes(files: int) -> int:
-    """Connections out: one of five. While it looks up addresses each has two sockets."""
+    """Connections out: one of five. While it looks up addresses each has two sockets; more only while there are few
+    questions in all (qmtls.net.targets)."""
     return files // 5

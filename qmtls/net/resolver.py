@@ -104,6 +104,11 @@ class Resolver:
         servers: Any = self._resolver.nameservers
         return tuple(server.address for server in servers if not server.trusted)
 
+    @property
+    def under_way(self) -> int:
+        """Questions that wait for their answer; each has a socket."""
+        return len(self._running)
+
     async def mx(self, domain: str) -> list[tuple[int, str]]:
         """(preference, host) pairs in no order; [] if the domain has no MX; a null MX is [(n, "")]. NoSuchName."""
         return list((await self.exchangers(domain)).records)

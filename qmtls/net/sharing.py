@@ -21,6 +21,9 @@ class Shared(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._waiting
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def run(self, key: K, work: Callable[[], Coroutine[Deferred[Any], Any, V]]) -> Deferred[V]:
         """The result of the work under this key; it is begun now unless it is under way."""
         mine: Deferred[V] = Deferred()

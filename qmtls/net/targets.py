@@ -5,20 +5,23 @@ Doubt defers; only a clear answer of DNS (no such domain, null MX, ourselves as 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import random
+from typing import Any
 
 from qmtls.delivery.mx import MailLoop, NullMx, cut_at_self, limit_addresses, order_mx
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop, literal_address
 from qmtls.delivery.routes import Scheme
-from qmtls.net.resolver import DnsTrouble, HostAddresses, NoSuchName, Resolver, is_ip
+from qmtls.net.hostlookup import AT_ONCE, MAX_HOSTS, Answers, Lookup
+from qmtls.net.resolver import DnsTrouble, HostAddresses, MailExchangers, NoSuchName, Resolver, is_ip
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.witness import UNKNOWN, Vouched
 from qmtls.tls.policy import pinned_hosts
 
 SMTP_PORT = 25
+MOST_QUESTIONS = 200  # fits into 1024 open files
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,13 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """Finds targets. `own_addresses` are those that our endpoints listen on."""
+    """Finds targets. `own_addresses` are those that our endpoints listen on. While `most_questions` or more are under
+    way in all, the hosts of a domain are asked for one after the other, so that they take no more sockets than that."""
 
     resolver: Resolver
     own_addresses: Callable[[], frozenset[str]]
+    clock: Any
+    most_questions: int = MOST_QUESTIONS
 
     async def targets(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
         """The addresses to try, best first. Raises Unreachable."""
@@ -100,43 +106,69 @@ class Finder:
         domain = next_hop.domain
         try:
             exchangers = await self.resolver.exchangers(domain)
-            records = exchangers.records
-            names = order_mx(records, domain, random)
+            names = order_mx(exchangers.records, domain, random)[:MAX_HOSTS]
         except NoSuchName as problem:
             raise Unreachable(Outcome(Fate.FAILED, f"the domain {domain} does not exist", "5.1.2")) from problem
         except NullMx as problem:
             raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.1.10")) from problem
-        known: dict[str, HostAddresses] = {}
-        trouble: DnsTrouble | None = None
-        for name in names:
-            try:
-                known[name] = await self.resolver.host(name)
-            except DnsTrouble as problem:  # the other hosts are there for that
-                if name == snapshot.settings.me:
-                    raise  # or the list would not be cut at ourselves
-                trouble = problem
-        try:
-            found = [(name, known[name].addresses if name in known else ()) for name in names]
-            hosts = cut_at_self(found, self.own_addresses(), domain, records)
-        except MailLoop as problem:
-            raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.4.6")) from problem
-        pinned = pinned_hosts(snapshot.settings.tls, names) if domain not in snapshot.settings.tls.pins else frozenset()
-        if pinned:
-            # Where one host of a domain is pinned, an unpinned one would be the way around the pin.
-            hosts = tuple((name, addresses) for name, addresses in hosts if name in pinned)
-        is_mx, secure, canonical = bool(records), exchangers.secure, exchangers.canonical
-        targets = [
-            Target(name, address, next_hop.port, Vouched(known[name], domain, is_mx, secure, canonical))
-            for name, address in limit_addresses(hosts)
-        ]
+        tls = snapshot.settings.tls
+        pinned = pinned_hosts(tls, names) if domain not in tls.pins else frozenset()
+        answers = await self._addresses(names, pinned, snapshot.settings.me)
+        known = {name: answer for name, answer in answers.items() if isinstance(answer, HostAddresses)}
+        targets = self._targets(next_hop, exchangers, [(name, known.get(name)) for name in names], pinned)
         if targets:
             return targets
+        trouble = next((answer for answer in answers.values() if isinstance(answer, DnsTrouble)), None)
         if trouble is not None:
             raise trouble
-        if not records:
+        if not exchangers.records:
             reason = f"the domain {domain} has neither a mail exchanger nor an address"
             raise Unreachable(Outcome(Fate.FAILED, reason, "5.4.4"))
         raise Unreachable(_no_address(domain, names, pinned))
+
+    async def _addresses(self, names: Sequence[str], pinned: frozenset[str], me: str) -> Answers:
+        """Those of all names, or what is in the way; DnsTrouble with our own name is raised, since the list could not
+        be cut at ourselves."""
+        own = self.own_addresses()
+
+        def usable(host: HostAddresses) -> bool:
+            ours = any(address in own for address in host.addresses)
+            return bool(host.addresses) and not ours and (not pinned or host.name in pinned)
+
+        width = AT_ONCE if self.resolver.under_way < self.most_questions else 1
+        answers = await Lookup(self.resolver, self.clock, usable, me if me in names else "", width).run(names)
+        ourselves = answers.get(me)
+        if isinstance(ourselves, DnsTrouble):
+            raise ourselves
+        return answers
+
+    def _targets(
+        self,
+        next_hop: NextHop,
+        exchangers: MailExchangers,
+        hosts: Sequence[tuple[str, HostAddresses | None]],
+        pinned: frozenset[str],
+    ) -> list[Target]:
+        """Those of `hosts` that come before ourselves, with their addresses; None = they could not be looked up."""
+        domain, records = next_hop.domain, exchangers.records
+        found = [(name, host.addresses if host is not None else ()) for name, host in hosts]
+        try:
+            kept = cut_at_self(found, self.own_addresses(), domain, records)
+        except MailLoop as problem:
+            raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.4.6")) from problem
+        if pinned:
+            # Where one host of a domain is pinned, an unpinned one would be the way around the pin.
+            kept = tuple((name, addresses) for name, addresses in kept if name in pinned)
+        by_name, is_mx = dict(hosts), bool(records)
+        return [
+            Target(
+                name,
+                address,
+                next_hop.port,
+                Vouched(by_name[name], domain, is_mx, exchangers.secure, exchangers.canonical),
+            )
+            for name, address in limit_addresses(kept)
+        ]
 
 
 def _no_address(domain: str, names: tuple[str, ...], pinned: frozenset[str]) -> Outcome:

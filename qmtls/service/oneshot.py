@@ -95,7 +95,7 @@ def _bench(reactor: Any, settings: Settings, kept: Path) -> Bench:
     resolver = Resolver(reactor, settings.dns_servers, settings.dns_trusted)
     fetch = PolicyFetcher(reactor, resolver).fetch
     policies = StsCache(StsFiles(kept), resolver, fetch, run_in_place, time.time)
-    finder = Finder(resolver, own_addresses(lambda: interfaces(settings)))
+    finder = Finder(resolver, own_addresses(lambda: interfaces(settings)), reactor)
     return Bench(reactor, make_snapshot(quick), resolver, finder, Witness(resolver, policies, time.time))
 
 

@@ -114,9 +114,9 @@ class Worker:
             self._off_reactor,
             now,
         )
+        self._files = raise_limit()
         shop = self._make_shop()
         self.relayer = relayer = Relayer(reactor, now, self.committer, shop, say)
-        self._files = raise_limit()
         relayer.lanes.limit = for_lanes(self._files)
         relayer.registrar = Registrar(
             reactor,
@@ -161,7 +161,7 @@ class Worker:
 
     def _make_shop(self) -> Workshop:
         reactor, off_reactor, now, say = self._reactor, self._off_reactor, self._now, self._say
-        finder = Finder(self._resolver, own_addresses(self._hosts))
+        finder = Finder(self._resolver, own_addresses(self._hosts), reactor, for_lanes(self._files))
         witness = Witness(self._resolver, self._policies, now)
         self._upkeep = Upkeep(self._resolver, self._policies, self.live.settings, say)
         dialer = Dialer(reactor, finder, witness, off_reactor, say, self._ledger.session)

@@ -89,6 +89,7 @@ class Names:
         self.aliases: dict[str, str] = {}
         self.secure: set[str] = set()
         self.asked: list[str] = []
+        self.under_way = 0
 
     async def mx(self, domain: str) -> list[tuple[int, str]]:
         return list((await self.exchangers(domain)).records)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
+from twisted.internet.defer import Deferred
 
 from qmtls.delivery.outcome import Fate
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import HANDSHAKE_SECONDS, Channel
+from qmtls.net.hostlookup import PATIENCE
 from qmtls.net.outbound import HostFailed
-from qmtls.net.targets import Target, Unreachable
+from qmtls.net.targets import MOST_QUESTIONS, Target, Unreachable
 from tests.net import certs
 from tests.net.certs import Leaf, authority
 from tests.net.doubles import TROUBLE
@@ -361,6 +363,42 @@ def test_the_list_ends_at_ourselves(tmp_path: Path) -> None:
     assert names_of(way.targets()) == ["a.example 192.0.2.1"]
     way.names.mail["there.example"] = records[1:]
     failed(way.targets(), Fate.FAILED, "5.4.6")
+
+
+def test_a_name_that_hangs_does_not_keep_mail_from_the_other_hosts(tmp_path: Path) -> None:
+    hangs: Deferred[object] = Deferred()
+    records = [(10, "hangs.example"), (20, "b.example"), (30, "c.example")]
+    way = way_to(tmp_path, records, {"hangs.example": hangs, "b.example": "192.0.2.2", "c.example": "192.0.2.3"})
+    found = way.result(way.dialer.targets(HOP, way.snapshot))
+    assert not found, "the best host is waited for"
+    way.reactor.advance(PATIENCE)
+    assert names_of(found[0]) == ["b.example 192.0.2.2", "c.example 192.0.2.3"]
+    way.names.hosts["c.example"] = Deferred()
+    way.names.hosts["hangs.example"] = ()
+    found = way.result(way.dialer.targets(HOP, way.snapshot))
+    way.reactor.advance(PATIENCE)
+    assert names_of(found[0]) == ["b.example 192.0.2.2"]
+
+
+def test_where_no_host_can_be_used_the_one_that_hangs_is_waited_for(tmp_path: Path) -> None:
+    hangs: Deferred[object] = Deferred()
+    records = [(10, "hangs.example"), (20, "us.example"), (30, "c.example")]
+    hosts = {"hangs.example": hangs, "us.example": "192.0.2.99", "c.example": ()}
+    way = way_to(tmp_path, records, hosts)
+    way.own = frozenset({"192.0.2.99"})
+    found = way.result(way.dialer.targets(HOP, way.snapshot))
+    way.reactor.advance(10 * PATIENCE)
+    assert not found
+    hangs.callback("192.0.2.1")
+    assert names_of(found[0]) == ["hangs.example 192.0.2.1"]
+
+
+def test_no_host_is_looked_up_beside_another_while_too_much_is_under_way(tmp_path: Path) -> None:
+    records = [(10, "hangs.example"), (20, "b.example")]
+    way = way_to(tmp_path, records, {"hangs.example": Deferred(), "b.example": "192.0.2.2"})
+    way.names.under_way = MOST_QUESTIONS
+    assert not way.result(way.dialer.targets(HOP, way.snapshot))
+    assert way.names.asked == ["there.example", "hangs.example"]
 
 
 PINNED: Files = {"tlshosts/a.example.pem": GOOD.pem}

@@ -38,7 +38,7 @@ def dialer_of(
     """A dialer that asks these."""
     resolver: Any = names
     witness = Witness(resolver, policies, certs.NOW.timestamp)
-    return Dialer(reactor, Finder(resolver, own), witness, off_reactor, say)
+    return Dialer(reactor, Finder(resolver, own, reactor), witness, off_reactor, say)
 
 
 class WayOut:

@@ -10,225 +10,173 @@ commands, however they were pipelined (RFC 2920). What the client gets wrong is 
 A transaction is made by an accepted MAIL and dropped by one function. `Reset` tells the adapter of it, unless
 that knows already by its answer to `ContentEnd`, or by `ContentRefused`. After `Closed` nothing is read, asked or said.
 
-What the steps share is in `server_core.py`, content in `server_content.py`, AUTH in `server_auth.py`.
+Here is what the adapter sees. What is done with a command line is in `server_commands.py`, with AUTH in
+`server_auth.py`, with content in `server_content.py`; `server_core.py` is what these share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from qmtls.smtp import commands, events, parameters, server_auth, server_content, server_replies
-from qmtls.smtp.commands import Verb
-from qmtls.smtp.content import Fault
+from qmtls.smtp import events, server_auth, server_commands, server_content, server_replies
 from qmtls.smtp.envelope import Recipient
-from qmtls.smtp.errors import CommandError
-from qmtls.smtp.events import NEED_DATA, PAUSED, ServerEvent, Signal
-from qmtls.smtp.lines import LineFault, LineReader
+from qmtls.smtp.events import NEED_DATA, PAUSED, ServerEvent, Signal, Transaction
 from qmtls.smtp.reply import Reply
-from qmtls.smtp.server_core import MAX_STORED, Core
+from qmtls.smtp.server_core import Core
 from qmtls.smtp.server_replies import GO_AHEAD, ServerConfig
-from qmtls.smtp.states import Dialogue, Phase, illegal
+from qmtls.smtp.states import Phase
 
 __all__ = ["GO_AHEAD", "MAX_BUFFERED", "MAX_STORED", "Phase", "ServerConfig", "ServerSession"]
 
 MAX_BUFFERED = 64 * 1024  # octets stored and not looked at: above it the adapter pauses its transport
+MAX_STORED = 1024 * 1024  # the same, for an adapter that does not pause: the session ends
+
+_ANSWERED: Mapping[type, Callable[[Core, Any, Reply], None]] = {
+    events.MailFrom: server_commands.mail_answered,
+    events.RcptTo: server_commands.rcpt_answered,
+    events.Authenticate: server_auth.answered,
+    events.DataStart: server_content.start_answered,
+    events.ContentEnd: server_content.end_answered,
+}
 
 
-class ServerSession(Core):
+class ServerSession:
     """See the module. Wrong use by the adapter raises RuntimeError; nothing that the client does raises anything."""
 
-    __slots__ = ()
+    __slots__ = ("_core",)
 
     def __init__(self, config: ServerConfig) -> None:
-        super().__init__(config)
+        self._core = Core(config)
         if not config.tls_first:
-            self.send(server_replies.greeting(config))
+            self._core.send(server_replies.greeting(config))
+
+    # ------------------------------------------------------------ the loop
+
+    def receive_data(self, data: bytes) -> None:
+        """Stores what came. Ignored once the session is closed."""
+        core = self._core
+        if core.phase is Phase.CLOSED:
+            return
+        core.buffer.extend(data)
+        if len(core.buffer) > MAX_STORED and core.phase in (Phase.ANSWER, Phase.HANDSHAKE):
+            self.abort(server_replies.TOO_MUCH)
 
     def next_event(self) -> ServerEvent | Signal:
         """See the module."""
-        while not self.events:
-            if self.phase is Phase.COMMAND:
-                if not self._read_command():
-                    return NEED_DATA
-            elif self.phase is Phase.CONTENT:
-                if not server_content.read(self):
-                    return NEED_DATA
+        core = self._core
+        while not core.events:
+            if core.phase is Phase.COMMAND:
+                read = server_commands.read if core.exchange is None else server_auth.read
+            elif core.phase is Phase.CONTENT:
+                read = server_content.read
             else:
                 return PAUSED
-        return self.events.pop(0)
+            if not read(core):
+                return NEED_DATA
+        return core.events.pop(0)
 
     def answer(self, reply: Reply) -> None:
         """The answer to the last event. A 421 ends the session. Ignored once it is closed."""
-        if self.phase is Phase.CLOSED:
-            return
-        asked, self.asked = self.asked, None
-        if asked is None or self.events:
-            raise RuntimeError("an answer, but no question")
-        self.phase = Phase.COMMAND
-        match asked:
-            case events.DataStart():
-                server_content.answer(self, asked.chunking, reply)
-                return
-            case events.ContentEnd():
-                self.dialogue.drop()
-                self.budget.message()
-            case events.MailFrom():
-                self.dialogue.open(asked.transaction, reply.is_positive)
-            case events.RcptTo():
-                self.dialogue.add(Recipient(asked.address, asked.parameters), reply.is_positive)
-                if not reply.is_positive:
-                    self.budget.refusal()
-            case events.Authenticate():
-                server_auth.answer(self, asked, reply)
-                return
-        self.send_answer(reply)
+        core = self._core
+        if core.phase is not Phase.CLOSED:
+            asked = core.answered()
+            _ANSWERED[type(asked)](core, asked, reply)
+
+    def data_to_send(self) -> bytes:
+        """What is to be sent now; the next call gives what came after it."""
+        out = self._core.out
+        data = b"".join(out)
+        out.clear()
+        return data
+
+    # ------------------------------------------------------------ what only the adapter knows
 
     def limit_content(self, octets: int) -> None:
         """Lowers the limit on the content of the transaction under way, or asked about: more is refused with 552.
 
         To be called before the answer to `DataStart`. 0 changes nothing, nor does a higher limit than there is.
         """
-        server_content.limit(self, octets)
+        server_content.limit(self._core, octets)
 
     def tls_established(self, mechanisms: tuple[str, ...] = ()) -> None:
         """The handshake is over. Nothing that the client said before it counts (RFC 3207 section 4.2).
 
         `mechanisms` are the SASL mechanisms that this client may use.
         """
-        if self.phase is Phase.CLOSED:
+        core = self._core
+        if core.phase is Phase.CLOSED:
             return
-        if self.phase is not Phase.HANDSHAKE:
+        if core.phase is not Phase.HANDSHAKE:
             raise RuntimeError("no handshake was due")
-        self.phase = Phase.COMMAND
-        self.tls = True
-        self.mechanisms = mechanisms
-        self.lines = LineReader()
-        self.dialogue = Dialogue()
-        if self.buffer:
-            self.close("octets from before the end of the handshake")
-        elif self.config.tls_first:
-            self.send(server_replies.greeting(self.config))
+        core.secured(mechanisms)
+        if core.buffer:
+            core.close("octets from before the end of the handshake")
+        elif core.config.tls_first:
+            core.send(server_replies.greeting(core.config))
 
-    # ------------------------------------------------------------ commands
+    def abort(self, reply: Reply) -> None:
+        """Our side ends the session: the reply is sent, and Closed is the next event."""
+        core = self._core
+        if core.phase is not Phase.CLOSED:
+            core.events.clear()
+            core.end(reply, str(reply))
 
-    def _read_command(self) -> bool:
-        """Does one command; False if there is none yet."""
-        if self.exchange is not None:
-            return server_auth.respond(self, self.exchange)
-        line = self.lines.next(self.buffer)
-        if line is None:
-            return False
-        if isinstance(line, LineFault):
-            self.fault(line)
-            return True
-        verb, argument = commands.parse(line)
-        if not self.dialogue.begin(verb):
-            self._illegal(verb, argument)
-            return True
-        if verb in _IDLE and not self.budget.idle():
-            self.end(server_replies.TOO_MANY_COMMANDS, "too many commands without a message")
-            return True
-        try:
-            _HANDLERS[verb](self, argument)
-        except CommandError as error:
-            self.settle(False)
-            self.error(error.reply)
-        return True
+    def receive_eof(self) -> None:
+        """The client is gone: Closed is the next event."""
+        core = self._core
+        if core.phase is not Phase.CLOSED:
+            core.events.clear()
+            core.close("connection lost")
 
-    def _illegal(self, verb: Verb, argument: bytes) -> None:
-        refusal = illegal(self.dialogue.state, verb)
-        excused = self.dialogue.excuses(verb)
-        if verb is Verb.HTTP:
-            self.end(refusal, "HTTP")
-        elif verb is Verb.BDAT:
-            server_content.illegal_bdat(self, argument, refusal, excused)
-        elif excused:
-            self.unseen(refusal)
-        else:
-            self.error(refusal)
+    # ------------------------------------------------------------ what the adapter may know
 
-    def _hello(self, argument: bytes, esmtp: bool) -> None:
-        name = commands.hello(argument)
-        self.settle(True)
-        self.dialogue.helo = name
-        self.dialogue.esmtp = esmtp
-        self.out.append(server_replies.hello(self.config, esmtp, self.tls, self.offered_mechanisms))
+    @property
+    def phase(self) -> Phase:
+        """What the session waits for."""
+        return self._core.phase
 
-    def _starttls(self, argument: bytes) -> None:
-        commands.nothing(argument)
-        if self.tls:
-            self.error(server_replies.TLS_TWICE)
-        elif not self.config.starttls:
-            self.send(server_replies.NO_TLS)
-        elif self.buffer:  # read later it would pass for something that came inside TLS
-            self.end(server_replies.BEHIND_STARTTLS, "octets behind STARTTLS")
-        else:
-            self.settle(True)
-            self.send(server_replies.READY_FOR_TLS)
-            self.events.append(events.StartTls())
-            self.phase = Phase.HANDSHAKE
+    @property
+    def buffered(self) -> int:
+        """Octets stored and not looked at; see MAX_BUFFERED."""
+        return len(self._core.buffer)
 
-    def _mail(self, argument: bytes) -> None:
-        if not self.budget.may_try:
-            self.end(server_replies.TOO_MANY_REFUSALS, "too many refused recipients")
-            return
-        config = self.config
-        if config.submission and config.starttls and not self.tls:
-            self.settle(False)
-            self.send(server_replies.STARTTLS_FIRST)
-            return
-        transaction = commands.mail(argument, parameters.of_mail(self.dialogue.esmtp, self.tls, bool(self.mechanisms)))
-        if config.max_size and (transaction.size or 0) > config.max_size:
-            self.settle(False)
-            self.send(Fault.TOO_LARGE.reply)
-        else:
-            self.ask(events.MailFrom(transaction))
+    @property
+    def out(self) -> list[bytes]:
+        """The replies that `data_to_send` would give, one by one."""
+        return self._core.out
 
-    def _rcpt(self, argument: bytes) -> None:
-        dialogue = self.dialogue
-        smtputf8 = dialogue.transaction is not None and dialogue.transaction.smtputf8
-        recipient = commands.recipient(argument, parameters.of_rcpt(dialogue.esmtp, smtputf8), smtputf8=smtputf8)
-        if len(dialogue.recipients) >= self.config.max_recipients:
-            self.unseen(server_replies.TOO_MANY_RECIPIENTS)
-        elif not self.budget.may_try:
-            self.unseen(server_replies.RECIPIENTS_LATER)
-        else:
-            self.ask(recipient)
+    @property
+    def tls(self) -> bool:
+        """The handshake is over."""
+        return self._core.tls
 
-    def _rset(self, argument: bytes) -> None:
-        commands.nothing(argument)
-        self.settle(True)
-        self.send(server_replies.FLUSHED)
+    @property
+    def helo(self) -> str:
+        """The name in EHLO or HELO: visible ASCII, not to be believed; "" before it."""
+        return self._core.dialogue.helo
 
-    def _say(self, argument: bytes, reply: Reply) -> None:
-        commands.text(argument)
-        self.send(reply)
+    @property
+    def esmtp(self) -> bool:
+        """EHLO, not HELO."""
+        return self._core.dialogue.esmtp
 
-    def _vrfy(self, argument: bytes) -> None:
-        commands.verify(argument)
-        self.send(server_replies.VRFY)
+    @property
+    def authenticated(self) -> str:
+        """The SASL mechanism by which the client has said who it is; "" before."""
+        return self._core.authenticated
 
-    def _quit(self, argument: bytes) -> None:
-        commands.nothing(argument)
-        self.end(server_replies.goodbye(self.config), "QUIT")
+    @property
+    def user(self) -> str:
+        """Who it is then; "" for EXTERNAL: what its certificate says."""
+        return self._core.user
 
+    @property
+    def transaction(self) -> Transaction | None:
+        """The one under way, until its content was answered or refused."""
+        return self._core.dialogue.transaction
 
-# What brings no message by itself; MAIL is one of them, because a message that comes of it clears the account.
-_IDLE = frozenset(
-    {Verb.EHLO, Verb.HELO, Verb.STARTTLS, Verb.AUTH, Verb.MAIL, Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.HELP}
-)
-_HANDLERS: Mapping[Verb, Callable[[ServerSession, bytes], None]] = {
-    Verb.EHLO: lambda session, argument: session._hello(argument, True),
-    Verb.HELO: lambda session, argument: session._hello(argument, False),
-    Verb.STARTTLS: ServerSession._starttls,
-    Verb.AUTH: server_auth.auth,
-    Verb.MAIL: ServerSession._mail,
-    Verb.RCPT: ServerSession._rcpt,
-    Verb.DATA: server_content.data,
-    Verb.BDAT: server_content.bdat,
-    Verb.RSET: ServerSession._rset,
-    Verb.NOOP: lambda session, argument: session._say(argument, server_replies.OK),
-    Verb.VRFY: ServerSession._vrfy,
-    Verb.HELP: lambda session, argument: session._say(argument, server_replies.HELP),
-    Verb.QUIT: ServerSession._quit,
-}
+    @property
+    def recipients(self) -> tuple[Recipient, ...]:
+        """Those accepted in this transaction."""
+        return tuple(self._core.dialogue.recipients)

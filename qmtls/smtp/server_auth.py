@@ -15,60 +15,62 @@ from qmtls.smtp.reply import Reply
 from qmtls.smtp.server_core import Core
 
 
-def auth(session: Core, argument: bytes) -> None:
-    refusal = _refusal(session)
+def auth(core: Core, argument: bytes) -> None:
+    """AUTH, with or without an initial response."""
+    refusal = _refusal(core)
     if refusal is not None:
-        session.error(refusal)
+        core.error(refusal)
         return
     mechanism, _, initial = argument.partition(b" ")
-    exchange = Exchange(mechanism.decode("ascii", "replace"), session.mechanisms)
-    _go_on(session, exchange, exchange.start(initial.strip(b" ")))
+    exchange = Exchange(mechanism.decode("ascii", "replace"), core.mechanisms)
+    _go_on(core, exchange, exchange.start(initial.strip(b" ")))
 
 
-def respond(session: Core, exchange: Exchange) -> bool:
-    """Takes the answer to a challenge; False if it is not there yet."""
-    line = session.lines.next(session.buffer, MAX_RESPONSE)
+def read(core: Core) -> bool:
+    """Takes the answer to the challenge of `core.exchange`; False if it is not there yet."""
+    exchange = core.exchange
+    assert exchange is not None
+    line = core.lines.next(core.buffer, MAX_RESPONSE)
     if line is None:
         return False
     if line is LineFault.TOO_LONG:
-        session.exchange = None
-        session.error(TOO_LONG)
+        core.exchange = None
+        core.error(TOO_LONG)
     elif isinstance(line, LineFault):
-        session.fault(line)
+        core.fault(line)
     else:
         try:
-            _go_on(session, exchange, exchange.step(line))
+            _go_on(core, exchange, exchange.step(line))
         except CommandError as error:
-            session.exchange = None
-            session.error(error.reply)
+            core.exchange = None
+            core.error(error.reply)
     return True
 
 
-def answer(session: Core, claim: Authenticate, reply: Reply) -> None:
+def answered(core: Core, claim: Authenticate, reply: Reply) -> None:
     """The claim was judged."""
     if reply.is_positive:
-        session.authenticated = claim.mechanism
-        session.user = claim.user
-    elif reply.is_permanent and not session.budget.error():
-        session.end(server_replies.TOO_MANY_ERRORS, "too many errors")
+        core.identified(claim.mechanism, claim.user)
+    elif reply.is_permanent and not core.budget.error():
+        core.end(server_replies.TOO_MANY_ERRORS, "too many errors")
         return
-    session.send_answer(reply)
+    core.send_answer(reply)
 
 
-def _refusal(session: Core) -> Reply | None:
-    if not session.tls:
-        return server_replies.AUTH_NEEDS_TLS if session.config.starttls else server_replies.NO_AUTH
-    if session.authenticated:
+def _refusal(core: Core) -> Reply | None:
+    if not core.tls:
+        return server_replies.AUTH_NEEDS_TLS if core.config.starttls else server_replies.NO_AUTH
+    if core.authenticated:
         return server_replies.AUTH_TWICE
-    if not session.mechanisms:
+    if not core.mechanisms:
         return server_replies.NO_AUTH
-    return None if session.esmtp else server_replies.AUTH_NEEDS_EHLO
+    return None if core.dialogue.esmtp else server_replies.AUTH_NEEDS_EHLO
 
 
-def _go_on(session: Core, exchange: Exchange, step: Reply | Authenticate) -> None:
+def _go_on(core: Core, exchange: Exchange, step: Reply | Authenticate) -> None:
     if isinstance(step, Authenticate):
-        session.exchange = None
-        session.ask(step)
+        core.exchange = None
+        core.ask(step)
     else:
-        session.exchange = exchange
-        session.send(step)
+        core.exchange = exchange
+        core.send(step)

@@ -13,118 +13,126 @@ from qmtls.smtp.errors import CommandError
 from qmtls.smtp.intake import Intake, Unwanted
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server_core import Core
-from qmtls.smtp.states import Phase
 
 _GO_AHEAD = server_replies.GO_AHEAD.encode()
 
 
-def data(session: Core, argument: bytes) -> None:
+def data(core: Core, argument: bytes) -> None:
+    """DATA: may the content come?"""
     commands.nothing(argument)
-    session.ask(events.DataStart(chunking=False))
+    core.ask(events.DataStart(chunking=False))
 
 
-def bdat(session: Core, argument: bytes) -> None:
-    chunk = _chunk_of(session, argument)
+def bdat(core: Core, argument: bytes) -> None:
+    """BDAT (RFC 3030): its chunk is behind it in any case; only the first one asks."""
+    chunk = _chunk_of(core, argument)
     if chunk is None:
         return
-    if not chunk.size and not chunk.last and not session.budget.idle():
-        session.end(server_replies.TOO_MANY_COMMANDS, "too many empty chunks")
+    if not chunk.size and not chunk.last and not core.budget.idle():
+        core.end(server_replies.TOO_MANY_COMMANDS, "too many empty chunks")
         return
-    first = not session.dialogue.chunking
-    intake = session.intake
+    first = not core.dialogue.chunking
+    intake = core.intake
     if first or not isinstance(intake, Intake):
-        session.intake = intake = Intake(_limit(session))
+        core.intake = intake = Intake(_limit(core))
     intake.next_chunk(chunk)
     if first and intake.fault is None:
-        session.ask(events.DataStart(chunking=True))
+        core.ask(events.DataStart(chunking=True))
     else:
-        session.settle(True)
-        session.phase = Phase.CONTENT
+        core.settle(True)
+        core.await_content()
 
 
-def illegal_bdat(session: Core, argument: bytes, refusal: Reply, excused: bool) -> None:
+def illegal_bdat(core: Core, argument: bytes, refusal: Reply, excused: bool) -> None:
     """A BDAT that may not come now: its chunk comes all the same (RFC 3030 section 2)."""
-    chunk = _chunk_of(session, argument)
-    if chunk and ((excused and session.budget.unseen()) or session.spend()):
-        _skip(session, chunk, refusal)
+    chunk = _chunk_of(core, argument)
+    if chunk and ((excused and core.budget.unseen()) or core.spend()):
+        _skip(core, chunk, refusal)
 
 
-def answer(session: Core, chunking: bool, reply: Reply) -> None:
-    """DATA, or the first BDAT, was answered."""
+def start_answered(core: Core, asked: events.DataStart, reply: Reply) -> None:
+    """DATA, or the first BDAT, was answered: 354 lets the content come, though only DATA hears of it."""
     if not reply.is_positive:
-        session.settle(False)
-        if chunking and reply.code != 421:
-            _skip(session, session.intake.chunk, reply)
+        core.settle(False)
+        if asked.chunking and reply.code != 421:
+            _skip(core, core.intake.chunk, reply)
         else:
-            session.send_answer(reply)
+            core.send_answer(reply)
         return
-    session.phase = Phase.CONTENT
-    if chunking:
-        session.settle(True)
+    core.await_content()
+    if asked.chunking:
+        core.settle(True)
     else:
-        session.intake = Intake(_limit(session))
-        session.out.append(_GO_AHEAD)
+        core.intake = Intake(_limit(core))
+        core.out.append(_GO_AHEAD)
 
 
-def limit(session: Core, octets: int) -> None:
+def end_answered(core: Core, asked: events.ContentEnd, reply: Reply) -> None:
+    """The message is stored or not; its transaction is over in any case."""
+    core.dialogue.drop()
+    core.budget.message()
+    core.send_answer(reply)
+
+
+def limit(core: Core, octets: int) -> None:
     """Lowers what this transaction may have of content."""
-    session.dialogue.limit_content(octets)
-    intake, asked = session.intake, session.asked
+    core.dialogue.limit_content(octets)
+    intake, asked = core.intake, core.asked
     if isinstance(asked, events.DataStart) and asked.chunking and isinstance(intake, Intake):
-        intake.limit(_limit(session))  # its first chunk was announced before the question
+        intake.limit(_limit(core))  # its first chunk was announced before the question
 
 
-def read(session: Core) -> bool:
+def read(core: Core) -> bool:
     """Takes what there is; False if more is needed."""
-    intake = session.intake
-    event = intake.take(session.buffer)
+    intake = core.intake
+    event = intake.take(core.buffer)
     if event is not None:
-        session.events.append(event)
+        core.events.append(event)
     if intake.refusal is not None and intake.hopeless:
-        session.end(intake.refusal, "refused content too large to read past")
+        core.end(intake.refusal, "refused content too large to read past")
     elif not intake.done:
         return event is not None
     elif isinstance(intake, Intake):
-        _end(session, intake)
+        _end(core, intake)
     else:
-        session.phase = Phase.COMMAND
-        session.send(intake.refusal)
+        core.content_read()
+        core.send(intake.refusal)
     return True
 
 
-def _end(session: Core, intake: Intake) -> None:
-    session.phase = Phase.COMMAND
+def _end(core: Core, intake: Intake) -> None:
+    core.content_read()
     refused = intake.finish()
     if refused is not None:
-        session.events.append(refused)
+        core.events.append(refused)
     if intake.refusal is None:
         if intake.chunk.last:
-            session.ask(events.ContentEnd(intake.size))
+            core.ask(events.ContentEnd(intake.size))
         else:
-            session.send(server_replies.chunk_taken(intake.chunk.size))
+            core.send(server_replies.chunk_taken(intake.chunk.size))
     elif intake.fault is Fault.BARE:  # where we saw the end, others may have seen another one
-        session.end(intake.refusal, "bare CR or LF in content")
+        core.end(intake.refusal, "bare CR or LF in content")
     else:
-        session.dialogue.drop(excused=True)
-        session.send(intake.refusal)
+        core.dialogue.drop(excused=True)
+        core.send(intake.refusal)
 
 
-def _chunk_of(session: Core, argument: bytes) -> Chunk | None:
+def _chunk_of(core: Core, argument: bytes) -> Chunk | None:
     """None if BDAT is malformed: then nobody knows where the next command begins, and the session ends."""
     try:
         return commands.chunk(argument)
     except CommandError as error:
-        session.end(error.reply, "BDAT without a size")
+        core.end(error.reply, "BDAT without a size")
         return None
 
 
-def _skip(session: Core, chunk: Chunk, refusal: Reply) -> None:
+def _skip(core: Core, chunk: Chunk, refusal: Reply) -> None:
     """Reads past a chunk that is not wanted, then sends the reply."""
-    session.intake = Unwanted(chunk, refusal)
-    session.phase = Phase.CONTENT
+    core.intake = Unwanted(chunk, refusal)
+    core.await_content()
 
 
-def _limit(session: Core) -> int:
+def _limit(core: Core) -> int:
     """Octets; the stricter of the server's limit and the transaction's, 0 = none."""
-    ours, lowered = session.config.max_size, session.dialogue.max_content
+    ours, lowered = core.config.max_size, core.dialogue.max_content
     return min(ours, lowered) if ours and lowered else ours or lowered

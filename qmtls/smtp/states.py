@@ -1,7 +1,7 @@
 """When the server takes which command: one table. What is not in it is illegal, and changes nothing.
 
-The order of commands is that of RFC 5321 section 4.1.4. Which answer comes when is not told here but in
-`server.py`; this is only about what has been agreed on so far.
+The order of commands is that of RFC 5321 section 4.1.4. What they are answered is not told here but in
+`server_commands.py`; this is only about what has been agreed on so far.
 """
 
 from __future__ import annotations
@@ -125,6 +125,11 @@ class Dialogue:
         self.max_content = 0  # octets, of this transaction alone; 0 = no limit of its own
         self._row = Row(State.START, State.START)  # of the command under way
         self._excused = False  # a transaction failed; what was pipelined for it comes in good faith
+
+    def introduced(self, helo: str, esmtp: bool) -> None:
+        """EHLO or HELO was accepted."""
+        self.helo = helo
+        self.esmtp = esmtp
 
     def begin(self, verb: Verb) -> bool:
         """True if the command may come now; `settle` then says what became of it."""

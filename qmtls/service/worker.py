@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from random import random
 from typing import Any
 
@@ -90,63 +89,31 @@ class Worker:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._reactor = reactor
-        self._now = now
+        self._places = places
         self._say = say
+        self._now = now
+        self._own: MaildirSpool | None = None
         self._ports: list[IListeningPort] = []
-        self.committer = Committer(reactor.callFromThread)
+        self._connections: set[Connection] = set()
+        self._loops: list[LoopingCall] = []
+        self._room = disk_room(places.queue)
+        self._files = raise_limit()
+        # The parts, each made of those before it.
         self.live = LiveSettings(places.control, first, self._off_reactor, say)
+        self.live.changed = self._reloaded
+        self._ids = Ids()
         self._bins = Bins(places.queue)
         self._mailboxes = Mailboxes(places.mail)
-        self._ids = Ids()
-        self._own: MaildirSpool | None = None
-        self._connections: set[Connection] = set()
-        self._queue = places.queue
-        self._room = disk_room(places.queue)
-        self._loops: list[LoopingCall] = []
-        settings = self.live.settings
-        self._resolver = Resolver(reactor, settings().dns_servers, settings().dns_trusted)
+        self.committer = Committer(reactor.callFromThread)
         self._ledger = Ledger(places.state / LEDGER, reactor.callFromThread, say, now)
-        self._web = Web(reactor, self._resolver)
-        self._policies = StsCache(
-            StsFiles(places.state / STS),
-            self._resolver,
-            self._web.fetch,
-            self._off_reactor,
-            now,
-        )
-        self._files = raise_limit()
-        shop = self._make_shop()
-        self.relayer = relayer = Relayer(reactor, now, self.committer, shop, say)
-        relayer.lanes.limit = for_lanes(self._files)
-        relayer.registrar = Registrar(
-            reactor,
-            now,
-            self.committer,
-            self._ids,
-            settings,
-            self._spool,
-            relayer.offer,
-            relayer.waits,
-            relayer.finished,
-            say,
-            self._mailboxes.may_exist,
-        )
-        relayer.local = LocalDelivery(
-            self._mailboxes,
-            self._off_reactor,
-            lambda: settings().concurrency_local,
-            lambda: settings().recipients,
-        )
-        self.live.changed = self._reloaded
-        self._house = self._make_house(Buckets(places.state, say))
-        self._reports = self._make_reports(places.state / LEDGER)
-
-    def _reloaded(self) -> None:
         settings = self.live.settings()
-        self._resolver.use(settings.dns_servers, settings.dns_trusted)
-        self._upkeep.look()
-        self.relayer.reloaded()
-        self.relayer.local.wake()
+        self._resolver = Resolver(reactor, settings.dns_servers, settings.dns_trusted)
+        self._web = Web(reactor, self._resolver)
+        self._policies = StsCache(StsFiles(places.state / STS), self._resolver, self._web.fetch, self._off_reactor, now)
+        self._upkeep = Upkeep(self._resolver, self._policies, self.live.settings, say)
+        self.relayer = self._make_relayer()
+        self._house = self._make_house()
+        self._reports = self._make_reports()
 
     def _off_reactor(self, work: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
@@ -159,23 +126,49 @@ class Worker:
         assert self._own is not None
         return self._own
 
+    # ------------------------------------------------------------ assembly
+
     def _make_shop(self) -> Workshop:
+        """What connections out are made with."""
         reactor, off_reactor, now, say = self._reactor, self._off_reactor, self._now, self._say
         finder = Finder(self._resolver, own_addresses(self._hosts), reactor, for_lanes(self._files))
         witness = Witness(self._resolver, self._policies, now)
-        self._upkeep = Upkeep(self._resolver, self._policies, self.live.settings, say)
         dialer = Dialer(reactor, finder, witness, off_reactor, say, self._ledger.session)
         signer = Signer(lambda: self.live.settings().dkim, off_reactor, say, now)
         return Workshop(reactor, dialer, self.live.current, off_reactor, say, signer, now=now)
 
-    def _make_reports(self, ledger: Path) -> TlsReports:
+    def _make_relayer(self) -> Relayer:
+        """With those who end its attempts and who deliver here: both call it back."""
+        settings, boxes = self.live.settings, self._mailboxes
+        relayer = Relayer(self._reactor, self._now, self.committer, self._make_shop(), self._say)
+        relayer.lanes.limit = for_lanes(self._files)
+        relayer.registrar = Registrar(
+            clock=self._reactor,
+            now=self._now,
+            committer=self.committer,
+            ids=self._ids,
+            settings=settings,
+            own_spool=self._spool,
+            offer=relayer.offer,
+            waits=relayer.waits,
+            finished=relayer.finished,
+            say=self._say,
+            is_mailbox=boxes.may_exist,
+        )
+        relayer.local = LocalDelivery(
+            boxes, self._off_reactor, lambda: settings().concurrency_local, lambda: settings().recipients
+        )
+        return relayer
+
+    def _make_reports(self) -> TlsReports:
         settings = self.live.settings
         outbox = Outbox(self.committer, self._spool, self.relayer.offer, settings, self._mailboxes.may_exist)
         outlets = Outlets(self._resolver.txt, self._web.post, outbox.put)
-        sender = Sender(ledger, outlets, self._off_reactor, self._ids.next, self._say)
+        sender = Sender(self._places.state / LEDGER, outlets, self._off_reactor, self._ids.next, self._say)
         return TlsReports(sender, settings, self._now, random)
 
-    def _make_house(self, buckets: Buckets) -> House:
+    def _make_house(self) -> House:
+        """What connections in have in common."""
         return House(
             clock=self._reactor,
             now=self._now,
@@ -187,11 +180,13 @@ class Worker:
             accepted=self.relayer.accepted,
             say=self._say,
             connections=self._connections,
-            doorkeeper=Doorkeeper(buckets, self._say),
+            doorkeeper=Doorkeeper(Buckets(self._places.state, self._say), self._say),
             passwords=Passwords(self._off_reactor),
             seen=self._ledger.saw,
             room=lambda: self._room,
         )
+
+    # ------------------------------------------------------------ life
 
     def factory(self, door: Door) -> Welcome:
         """For one listening socket."""
@@ -221,8 +216,15 @@ class Worker:
         self._reactor.callLater(0.2, self._adopt)
         self._reactor.callLater(0.2, self._upkeep.look)
 
+    def _reloaded(self) -> None:
+        settings = self.live.settings()
+        self._resolver.use(settings.dns_servers, settings.dns_trusted)
+        self._upkeep.look()
+        self.relayer.reloaded()
+        self.relayer.local.wake()
+
     def _look(self) -> None:
-        self._room = disk_room(self._queue)
+        self._room = disk_room(self._places.queue)
         self.live.look()
         if self._own is not None:
             self.committer.run(self._own.tidy).addErrback(lambda failure: log.failure("tidying up", failure=failure))

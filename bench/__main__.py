@@ -18,12 +18,15 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from bench import certificates, cgroup, machine, report, tools
-from bench.servers import Ports, Postfix, Qmtls, Server, ServerError
-from bench.workloads import WORKLOADS, Bench
+from bench import certificates, cgroup, machine, names, queues, report, tools, workloads
+from bench.postfix import Postfix
+from bench.servers import Ports, Qmtls, Server, ServerError
+from bench.workloads import Bench
 
 CORES = 2
 FILES = 65536  # descriptors for a server with a thousand sessions
+WORKLOADS = {**workloads.WORKLOADS, **queues.WORKLOADS, **names.WORKLOADS}
+OURS_ONLY = queues.OURS_ONLY | names.OURS_ONLY
 STATE_MODE = 0o755  # Postfix's own user must be able to pass
 
 
@@ -45,6 +48,8 @@ def main() -> int:
         for repeat in range(wanted.repeats):
             for workload in wanted.workloads:
                 for server in servers if repeat % 2 == 0 else servers[::-1]:
+                    if workload in OURS_ONLY and server.name != Qmtls.name:
+                        continue
                     results.append(_run(bench, workload, server, repeat))
                     print(json.dumps(results[-1]), file=lines, flush=True)
     text = report.markdown(results)
@@ -81,11 +86,12 @@ def _bench(wanted: argparse.Namespace, state: Path) -> Bench:
     return Bench(
         tools=tools.build(),
         directory=state,
-        ports=Ports(wanted.port, wanted.port + 1, wanted.port + 2),
+        ports=Ports(*range(wanted.port, wanted.port + 5)),
         certificates=certificates.make(state / "certificates"),
         messages=wanted.messages,
         idle=wanted.idle,
         waiting=wanted.waiting,
+        scale=wanted.scale,
     )
 
 
@@ -115,22 +121,23 @@ def _prepare_process(cores: set[int] | None) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--workloads", type=_names(WORKLOADS), default=list(WORKLOADS), help=f"of {','.join(WORKLOADS)} (all)")
-    add("--servers", type=_names((Qmtls.name, Postfix.name)), help="of qmtls,postfix (all that can run)")
+    add("--workloads", type=_known(WORKLOADS), default=list(WORKLOADS), help=f"of {','.join(WORKLOADS)} (all)")
+    add("--servers", type=_known((Qmtls.name, Postfix.name)), help="of qmtls,postfix (all that can run)")
     add("--repeats", type=int, default=3, help="runs of each (3)")
     add("--messages", type=int, default=5000, help="in a run (5000)")
     add("--idle", type=int, default=1000, help="idle sessions (1000)")
     add("--waiting", type=int, default=100_000, help="messages in the full queue (100000)")
+    add("--scale", type=float, default=1.0, help="of the queue workloads, 0.1 for a tenth of their messages (1)")
     add("--workers", type=int, default=2, help="of qmtls (2)")
     add("--cores", type=_cores, help="for servers and tools together, as 0,1 (the first two)")
-    add("--port", type=int, default=4650, help="first of three on loopback (4650)")
+    add("--port", type=int, default=4650, help="first of five on loopback (4650)")
     add("--state", type=Path, default=Path(".bench"), help="scratch directory on the disk under test (.bench)")
     add("--out", type=Path, metavar="JSONL", help="results, one object a line (STATE/results-TIME.jsonl)")
     add("--report", type=Path, metavar="FILE", help="tables in Markdown")
     return parser.parse_args()
 
 
-def _names(known: Collection[str]) -> Callable[[str], list[str]]:
+def _known(known: Collection[str]) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
         said = text.split(",")
         unknown = [name for name in said if name not in known]

@@ -193,6 +193,16 @@ def peak_growth(before: dict[int, int]) -> int:
     return grown
 
 
+def largest_growth(before: dict[int, int]) -> int:
+    """The same of the process that grew most."""
+    return max((peak_growth({pid: resident}) for pid, resident in before.items()), default=0)
+
+
+def largest_peak(group: Group) -> int:
+    """The most octets that one process of the group had resident so far."""
+    return max((_sizes(Path(f"/proc/{pid}/status")).get("VmHWM", 0) for pid in group.pids()), default=0)
+
+
 def _sizes(path: Path) -> dict[str, int]:
     """The lines `Name: N kB` of a file in /proc as octets; nothing if the process is gone."""
     sizes = {}

@@ -1,7 +1,9 @@
 /* The load client: sessions side by side, each sending messages one command at a time.
  *
- *   load port=N [sessions=20] [messages=1000] [per=1] [size=4096] [rate=0] [prefix=m] [domain=live.test] [log=FILE]
- *        [tls=1 [cert=FILE key=FILE] [pin=HEX]]  [hold=1]
+ *   load port=N [sessions=20] [messages=1000] [per=1] [size=4096] [rate=0] [prefix=m] [domain=live.test] [domains=0]
+ *        [log=FILE] [tls=1 [cert=FILE key=FILE] [pin=HEX]]  [hold=1]
+ *
+ * With domains=N the recipients are in turn in d0 to d(N-1) below the domain.
  *
  * Each message has a number, and an id (X-Load-Id) by which the sink knows it again. A message that was surely not
  * taken is tried again; one whose fate is unknown (the connection went after its last octet) is not. The log has one
@@ -33,10 +35,10 @@ struct session {
     struct link link;
 };
 
-enum { RETRY_MS = 50, PATIENCE_S = 2, HELD_PATIENCE_S = 30, STUCK_S = 60, RAMP = 50, HEADER_ROOM = 512 };
+enum { RETRY_MS = 50, PATIENCE_S = 2, HELD_PATIENCE_S = 30, STUCK_S = 60, RAMP = 50, HEADER_ROOM = 512, ADDRESS_ROOM = 160 };
 static const uint64_t MS = 1000000, S = 1000000000;
 
-static long port, sessions = 20, messages = 1000, per = 1, size = 4096, rate, tls, hold;
+static long port, sessions = 20, messages = 1000, per = 1, size = 4096, rate, domains, tls, hold;
 static const char *prefix = "m", *domain = "live.test", *log_path, *cert, *key, *pin;
 static struct session *all;
 static SSL_CTX *context;
@@ -48,11 +50,18 @@ static long next_number, *again, again_count, finished, held, opening;
 static long accepted, refused, unknown, retries, stalled;
 static uint64_t start, first, last, moved;
 
+static const char *recipient(char to[ADDRESS_ROOM], long number) {
+    if (domains) snprintf(to, ADDRESS_ROOM, "r%ld@d%ld.%s", number, number % domains, domain);
+    else snprintf(to, ADDRESS_ROOM, "r%ld@%s", number, domain);
+    return to;
+}
+
 static size_t header(char *to, size_t room, long number) {
+    char address[ADDRESS_ROOM];
     return (size_t)snprintf(to, room,
-                            "Date: Fri, 02 Jan 2026 12:00:00 +0000\r\nFrom: Load <load@client.test>\r\nTo: <r%ld@%s>\r\n"
+                            "Date: Fri, 02 Jan 2026 12:00:00 +0000\r\nFrom: Load <load@client.test>\r\nTo: <%s>\r\n"
                             "Subject: benchmark\r\nMessage-ID: <%s-%08ld@client.test>\r\nX-Load-Id: %s-%08ld\r\n\r\n",
-                            number, domain, prefix, number, prefix, number);
+                            recipient(address, number), prefix, number, prefix, number);
 }
 
 /* Lines of 76 characters, as many as a message of `size` octets has room for, and the end of the data. */
@@ -159,6 +168,7 @@ static void refuse(struct session *s, int code, const char *line) {
 
 static void answered(struct session *s, int code, const char *line) {
     struct link *l = &s->link;
+    char address[ADDRESS_ROOM];
     if (code != steps[s->step].wanted) {
         refuse(s, code, line);
         return;
@@ -186,7 +196,7 @@ static void answered(struct session *s, int code, const char *line) {
         next_message(s);
         break;
     case MAIL:
-        link_say(l, "RCPT TO:<r%ld@%s>\r\n", s->number, domain);
+        link_say(l, "RCPT TO:<%s>\r\n", recipient(address, s->number));
         s->step = RCPT;
         break;
     case RCPT:
@@ -277,7 +287,7 @@ static void run(void) {
 int main(int argc, char **argv) {
     const struct option options[] = {
         {"port", 0, &port}, {"sessions", 0, &sessions}, {"messages", 0, &messages}, {"per", 0, &per}, {"size", 0, &size},
-        {"rate", 0, &rate}, {"tls", 0, &tls}, {"hold", 0, &hold}, {"prefix", &prefix, 0}, {"domain", &domain, 0},
+        {"rate", 0, &rate}, {"domains", 0, &domains}, {"tls", 0, &tls}, {"hold", 0, &hold}, {"prefix", &prefix, 0}, {"domain", &domain, 0},
         {"log", &log_path, 0}, {"cert", &cert, 0}, {"key", &key, 0}, {"pin", &pin, 0}, {0, 0, 0},
     };
     read_options(argc, argv, options);

@@ -1,4 +1,4 @@
-"""Results as Markdown: for each workload a table with median (lowest-highest) and the ratio to Postfix.
+"""Results as Markdown: for each workload a table with median (lowest-highest) and the ratio to Postfix, and our aims.
 
     python -m bench.report RESULTS.jsonl
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 Result = Mapping[str, Any]
-OURS, THEIRS = "qmtls", "postfix"
+SERVERS = OURS, THEIRS = "qmtls", "postfix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,109 @@ ACCEPT = (
     Column("lost", "lost"),
     *TROUBLE,
 )
+BESIDE = (
+    Column("messages", "fresh messages, three times"),
+    Column("dead", "dead messages"),
+    Column("alone_per_s", "fresh/s alone"),
+    Column("beside_per_s", "fresh/s beside them"),
+    Column("share", "of the rate alone", 2),
+    *LATENCY,
+    *AUDIT,
+    Column("queue_lost", "lost of the queue"),
+    Column("largest_rss_mib", "RSS MiB of the largest process", 1),
+)
+QUEUE_TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
+    ("beside-refused", "Fresh mail beside a destination that refuses connections", BESIDE),
+    ("beside-hanging", "Fresh mail beside a destination that accepts and hangs", BESIDE),
+    ("beside-silent", "Fresh mail beside a destination that does not answer", BESIDE),
+    (
+        "restart",
+        "Restart with a full queue",
+        (
+            Column("waiting", "waiting"),
+            Column("ready_empty_s", "ready after s, empty queue", 2),
+            Column("ready_s", "full queue", 2),
+            Column("rest_pss_mib", "PSS MiB of all, empty queue", 1),
+            Column("pss_mib", "full queue", 1),
+            Column("largest_rss_mib", "RSS MiB of the largest process", 1),
+            Column("peak_rss_mib", "at its peak", 1),
+            *(Column(column.figure, f"fresh mail: {column.title}", column.decimals) for column in LATENCY),
+            *AUDIT,
+            Column("queue_lost", "lost of the queue"),
+        ),
+    ),
+    (
+        "drain",
+        "Draining a held queue to one destination over TLS",
+        (
+            Column("messages", "messages"),
+            Column("relayed_per_s", "relayed/s"),
+            Column("first_ms", "order to first arrival ms"),
+            Column("cpu_ms", "CPU ms/message", 2),
+            Column("connections_per_1000", "connections out per 1,000"),
+            *AUDIT,
+            Column("left_in_queue", "left in the queue"),
+        ),
+    ),
+    (
+        "tens",
+        "Messages of 10 MiB, ten sessions",
+        (
+            Column("messages", "messages"),
+            Column("megabytes_per_s", "MB/s"),
+            Column("growth_mib", "peak growth MiB, all processes", 1),
+            Column("largest_growth_mib", "of one process", 1),
+            *AUDIT,
+            *TROUBLE,
+        ),
+    ),
+    (
+        "many",
+        "One message for many recipients",
+        (
+            Column("recipients", "recipients"),
+            Column("body_mib", "body MiB", 2),
+            Column("stored_mib", "in the queue MiB", 2),
+            Column("post_s", "taken in s", 2),
+            Column("all_arrived_s", "release to last arrival s", 2),
+            Column("transactions", "transactions out"),
+            *AUDIT,
+            Column("strangers", "recipients nobody named"),
+            Column("left_in_queue", "left in the queue"),
+        ),
+    ),
+    (
+        "dns-hang",
+        "Fresh mail while the DNS of other domains hangs",
+        (
+            Column("messages", "fresh messages"),
+            Column("hanging", "messages to domains that hang"),
+            Column("names_asked", "names asked for in vain"),
+            Column("quiet_p50_ms", "quiet: p50 ms", 1),
+            Column("quiet_p99_ms", "p99 ms", 1),
+            Column("latency_p50_ms", "beside: p50 ms", 1),
+            Column("latency_p99_ms", "p99 ms", 1),
+            Column("p99_times_quiet", "p99, times quiet", 2),
+            *AUDIT,
+            Column("queue_lost", "lost of the queue"),
+        ),
+    ),
+    (
+        "cold",
+        "The first message for a domain, each answer of DNS after 20 ms",
+        (
+            Column("messages", "domains of each kind"),
+            Column("none_rounds", "level none: rounds"),
+            Column("none_p50_ms", "250 to arrival p50 ms", 1),
+            Column("plain_rounds", "no DANE: rounds"),
+            Column("plain_p50_ms", "250 to arrival p50 ms", 1),
+            Column("dane_rounds", "DANE: rounds"),
+            Column("dane_p50_ms", "250 to arrival p50 ms", 1),
+            Column("beside_connection", "TLSA look-ups that were under way as the connection came, a domain", 2),
+            Column("lost", "lost"),
+        ),
+    ),
+)
 TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
     ("accept", "Accept only", ACCEPT),
     ("accept-tls", "Accept only, STARTTLS with client certificate", ACCEPT),
@@ -98,8 +201,53 @@ TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
             Column("queue_lost", "lost of the queue"),
         ),
     ),
+    *QUEUE_TABLES,
 )
-COUNTS = frozenset({"messages", "sessions", "waiting", "lost", "duplicates", "queue_lost", "retries", "stalled"})
+COUNTS = frozenset({"messages", "sessions", "waiting", "lost", "duplicates", "queue_lost", "retries", "stalled"}) | {
+    *("dead", "recipients", "body_mib", "left_in_queue", "strangers", "hanging", "names_asked"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What we want of one of our figures, or (`ratio`) of its ratio to Postfix's."""
+
+    figure: str
+    title: str
+    least: float | None = None
+    most: float | None = None
+    ratio: bool = False
+
+    def reached(self, value: float) -> bool:
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def __str__(self) -> str:
+        bound = f"at least {self.least:g}" if self.most is None else f"at most {self.most:g}"
+        return f"{self.title}: {bound}"
+
+
+NONE_LOST = (Aim("lost", "lost", most=0), Aim("duplicates", "duplicates", most=0))
+KEPT = (*NONE_LOST, Aim("queue_lost", "lost of the queue", most=0))
+SHARE = (Aim("share", "fresh mail's rate, times that without dead mail", least=0.9), *KEPT)
+AIMS: Mapping[str, tuple[Aim, ...]] = {
+    "beside-refused": SHARE,
+    "beside-hanging": SHARE,
+    "beside-silent": SHARE,
+    "restart": (
+        Aim("ready_s", "seconds to the first greeting", most=5),
+        Aim("peak_rss_mib", "MiB of the largest process at its peak", most=150),
+        *KEPT,
+    ),
+    "drain": (Aim("relayed_per_s", "messages a second, times Postfix's", least=2, ratio=True), *NONE_LOST),
+    "tens": (
+        Aim("megabytes_per_s", "MB/s, times Postfix's", least=1, ratio=True),
+        Aim("growth_mib", "MiB over rest, all processes", most=20),
+        *NONE_LOST,
+    ),
+    "many": (Aim("bodies", "bodies on the disk", most=2), *NONE_LOST),
+    "dns-hang": (Aim("p99_times_quiet", "p99, times that of the quiet run", most=1.5), *KEPT),
+    "cold": (Aim("dane_more_rounds", "rounds of DNS that DANE adds", most=1), Aim("lost", "lost", most=0)),
+}
 
 
 def markdown(results: Iterable[Result]) -> str:
@@ -109,7 +257,7 @@ def markdown(results: Iterable[Result]) -> str:
     for workload, title, columns in TABLES:
         mine = [run for run in runs if run.get("workload") == workload]
         if mine:
-            parts.append(f"## {title}\n\n{_table(mine, columns)}")
+            parts.append(f"## {title}\n\n{_table(mine, columns)}{_aims(mine, AIMS.get(workload, ()))}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -128,6 +276,21 @@ def _table(runs: Sequence[Result], columns: Sequence[Column]) -> str:
         lines.append(_row([f"{OURS} : {THEIRS}", "", *(_ratio(good, column) for column in columns)]))
     failed = [f"{run['server']}, run {run['repeat'] + 1}, failed: {run['error']}" for run in runs if "error" in run]
     return "\n".join(lines + [f"\n{line}" for line in failed])
+
+
+def _aims(runs: Sequence[Result], aims: Sequence[Aim]) -> str:
+    """Each aim with what became of it, from the medians."""
+    good = {name: [run["figures"] for run in runs if run["server"] == name and "figures" in run] for name in SERVERS}
+    lines = [f"* {aim}; {_verdict(good, aim)}" for aim in aims if good[OURS]]
+    return "".join(f"\n{line}" for line in ["", *lines] if lines)
+
+
+def _verdict(good: Mapping[str, Sequence[Mapping[str, float]]], aim: Aim) -> str:
+    ours, theirs = ([run[aim.figure] for run in good[name] if aim.figure in run] for name in SERVERS)
+    if not ours or (aim.ratio and (not theirs or statistics.median(theirs) <= 0)):
+        return "not measured"
+    value = statistics.median(ours) / (statistics.median(theirs) if aim.ratio else 1)
+    return f"{value:.3g}: " + ("reached" if aim.reached(value) else "**not reached**")
 
 
 def _row(cells: Sequence[str]) -> str:

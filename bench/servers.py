@@ -1,8 +1,9 @@
-"""The servers that are compared, each with a configuration of its own in a scratch directory.
+"""The servers that are compared, each with a configuration of its own in a scratch directory: what they have in common,
+and this project's. Postfix is in `bench.postfix`.
 
-Each listens on loopback only, routes `live.test` to the sink and `dead.test` to a port where nobody listens, and
-allows twenty connections to one next hop. Postfix runs as a second instance with its own main.cf, master.cf, queue
-and data directory; a Postfix of the system is not touched. Everything is ended by process id.
+Each listens on loopback only, routes `live.test`, and what is below `many.test`, to the sink, and `dead.test`,
+`silent.test` and `hanging.test` to the ports of `bench.deadends`. It allows twenty connections to one next hop.
+Everything is ended by process id.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,9 +31,7 @@ NEXT_HOP_CONNECTIONS = 20
 LARGEST = 100_000_000  # octets that every server must take in one message
 READY_SECONDS = 60.0
 STOP_SECONDS = 45.0  # qmtls drains for 30
-WAIT = "3600s"  # a full queue is filled for minutes; its first messages must not be due again before its last is in
-SPARE_PROCESSES = 100
-HIDDEN = 0o001  # what a directory on the way needs, so that other users may pass
+COMMAND_SECONDS = 120.0
 
 
 class ServerError(Exception):
@@ -40,11 +40,18 @@ class ServerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """On loopback. Nobody listens on `dead`."""
+    """On loopback. Nobody listens on `dead`; see `bench.deadends` for the others."""
 
     server: int
     sink: int
     dead: int
+    silent: int
+    hanging: int
+
+    def routes(self) -> dict[str, int]:
+        """Ports by domain; one that begins with a dot stands for all below it."""
+        dead = {"dead.test": self.dead, "silent.test": self.silent, "hanging.test": self.hanging}
+        return {"live.test": self.sink, ".many.test": self.sink} | dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,9 @@ class Setup:
     hold: bool = False  # accept only: nothing is sent on
     tls: bool = False  # relay for the client's certificate only; out to the pinned key of the sink only
     sessions: int = 0  # as many idle ones must be possible
+    recipients: int = 0  # as many in one message
+    dns: str = ""  # ADDRESS:PORT of the only resolver; domains without a route are then looked up there
+    policies: str = ""  # lines of tlspolicy
 
 
 class Server(ABC):
@@ -66,6 +76,7 @@ class Server(ABC):
         self.ports = ports
         self.certificates = certificates
         self.group: cgroup.Group = cgroup.ProcessTree()
+        self.process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
     def version(self) -> str:
@@ -84,6 +95,18 @@ class Server(ABC):
         process.terminate()
 
     @abstractmethod
+    def retry_all(self) -> None:
+        """All mail that waits for another attempt is due now."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Mail that Setup.hold kept back goes out now."""
+
+    @abstractmethod
+    def post(self, sender: str, recipients: Sequence[str], content: bytes) -> None:
+        """One message, by whatever lets so many recipients in."""
+
+    @abstractmethod
     def queue_directories(self, deferred: bool) -> list[Path]:
         """Where a message is a file: all of it, or mail that was tried and waits."""
 
@@ -97,6 +120,11 @@ class Server(ABC):
     def queued(self, deferred: bool = False) -> int:
         """Messages in the queue."""
         return sum(_files(place) for place in self.queue_directories(deferred))
+
+    def queued_octets(self) -> int:
+        """Of all files of messages in the queue."""
+        places = self.queue_directories(deferred=False)
+        return sum(f.stat().st_size for place in places for f in place.rglob("*") if f.is_file())
 
     @contextlib.contextmanager
     def running(self) -> Iterator[float]:
@@ -116,6 +144,7 @@ class Server(ABC):
                 start_new_session=True,
                 preexec_fn=self.group.enter,
             )
+        self.process = process
         self.group.started(process.pid)
         try:
             self._greeting(process)
@@ -158,10 +187,11 @@ class Qmtls(Server):
         files = {
             "me": "server.test",
             "databytes": str(LARGEST),
-            "smtproutes": f"live.test:{HOST}:{self.ports.sink}\ndead.test:{HOST}:{self.ports.dead}",
+            "smtproutes": "\n".join(f"{domain}:{HOST}:{port}" for domain, port in self.ports.routes().items()),
             "concurrencyremote": "0" if setup.hold else str(NEXT_HOP_CONNECTIONS),
-            "tlsdefault": "may",
+            "tlsdefault": "dane" if setup.dns else "may",
         }
+        files |= {"dnsserver": setup.dns, "tlspolicy": setup.policies} if setup.dns else {}
         if setup.tls:
             certificates = self.certificates
             files["servercert.pem"] = certificates.server.bundle()
@@ -182,148 +212,34 @@ class Qmtls(Server):
         own = ["--home", str(self.directory), "--workers", str(self.workers), "--smtp", endpoint]
         return [sys.executable, str(twistd), *options, "qmtls", *own]
 
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def retry_all(self) -> None:
+        self._signal(signal.SIGALRM)
+
+    def release(self) -> None:
+        (self.directory / "control/concurrencyremote").write_text(f"{NEXT_HOP_CONNECTIONS}\n")
+        self._signal(signal.SIGHUP)
+
+    def post(self, sender: str, recipients: Sequence[str], content: bytes) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "qmtls.cli.main",
+            "--home",
+            str(self.directory),
+            "sendmail",
+            "-i",
+            "-f",
+            sender,
+        ]
+        subprocess.run([*command, "--", *recipients], input=content, cwd=ROOT, check=True, timeout=COMMAND_SECONDS)
+
     def queue_directories(self, deferred: bool) -> list[Path]:
         parts = ("cur",) if deferred else ("new", "cur")
         return [box / part for box in (self.directory / "queue").glob("*") for part in parts]
-
-
-class Postfix(Server):
-    """The installed Postfix as an instance of its own. Needs root."""
-
-    name = "postfix"
-
-    def missing(self) -> str | None:
-        """Why it cannot run here, if it cannot."""
-        if _program("postfix") == "postfix":
-            return "Postfix is not installed"
-        if os.geteuid() != 0:
-            return "Postfix wants to be started by root"
-        for place in (self.directory, *self.directory.parents):
-            if place.exists() and not place.stat().st_mode & HIDDEN:
-                return f"Postfix's own user cannot pass {place}; --state names another place"
-        return None
-
-    def version(self) -> str:
-        return _postconf("mail_version")
-
-    def write(self, setup: Setup) -> None:
-        for part in ("etc", "queue", "data"):
-            (self.directory / part).mkdir()
-        shutil.chown(self.directory / "data", _postconf("mail_owner"))
-        (self.directory / "etc/routes").write_text(
-            f"live.test smtp:[{HOST}]:{self.ports.sink}\ndead.test smtp:[{HOST}]:{self.ports.dead}\n"
-        )
-        settings = self._settings() | (self._tls() if setup.tls else {})
-        if setup.hold:
-            settings["smtpd_client_restrictions"] = "check_client_access static:hold"
-        if setup.sessions:
-            settings["default_process_limit"] = str(setup.sessions + SPARE_PROCESSES)
-        (self.directory / "etc/main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        (self.directory / "etc/master.cf").write_text(_services(f"{HOST}:{self.ports.server}"))
-
-    def _settings(self) -> dict[str, str]:
-        """Defaults wherever they don't look up names, and log into our own file."""
-        return {
-            "compatibility_level": "3.6",
-            "daemon_directory": _postconf("daemon_directory"),
-            "command_directory": _postconf("command_directory"),
-            "queue_directory": f"{self.directory}/queue",
-            "data_directory": f"{self.directory}/data",
-            "maillog_file": f"{self.directory}/log",
-            "maillog_file_prefixes": str(self.directory),
-            "myhostname": "server.test",
-            "mydestination": "",
-            "alias_maps": "",
-            "alias_database": "",
-            "inet_interfaces": HOST,
-            "inet_protocols": "ipv4",
-            "mynetworks": "127.0.0.0/8",
-            "smtpd_peername_lookup": "no",
-            "smtp_host_lookup": "native",
-            "notify_classes": "",
-            "message_size_limit": str(LARGEST),
-            "mailbox_size_limit": "0",
-            "transport_maps": f"texthash:{self.directory}/etc/routes",
-            "smtpd_relay_restrictions": "permit_mynetworks, reject",
-            "minimal_backoff_time": WAIT,
-            "default_destination_concurrency_limit": str(NEXT_HOP_CONNECTIONS),
-        }
-
-    def _tls(self) -> dict[str, str]:
-        certificates = self.certificates
-        clients = self.directory / "etc/clients"
-        clients.write_text(f"{_colons(certificates.client.fingerprint)} client\n")
-        return {
-            "smtpd_tls_security_level": "encrypt",
-            "smtpd_tls_cert_file": str(certificates.server.cert),
-            "smtpd_tls_key_file": str(certificates.server.key),
-            "smtpd_tls_ask_ccert": "yes",
-            "smtpd_tls_fingerprint_digest": "sha256",
-            "relay_clientcerts": f"texthash:{clients}",
-            "smtpd_relay_restrictions": "permit_tls_clientcerts, reject",
-            "smtp_tls_security_level": "fingerprint",
-            "smtp_tls_fingerprint_digest": "sha256",
-            "smtp_tls_fingerprint_cert_match": _colons(certificates.sink.fingerprint),
-        }
-
-    def command(self) -> list[str]:
-        return [_program("postfix"), "-c", f"{self.directory}/etc", "start-fg"]
-
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
-        """By Postfix's own command: `process` is a shell that waits for the master."""
-        command = [_program("postfix"), "-c", f"{self.directory}/etc", "stop"]
-        subprocess.run(command, capture_output=True, timeout=STOP_SECONDS, check=False)
-
-    def queue_directories(self, deferred: bool) -> list[Path]:
-        parts = ("deferred",) if deferred else ("maildrop", "incoming", "active", "deferred", "hold")
-        return [self.directory / "queue" / part for part in parts]
-
-
-def _services(listen: str) -> str:
-    """master.cf: the services that relaying takes, none of them in a chroot, with Postfix's usual limits."""
-    #  name, type, private, wakeup, most processes, program
-    rows = [
-        (listen, "inet", "n", "-", "-", "smtpd"),
-        ("cleanup", "unix", "n", "-", "0", "cleanup"),
-        ("qmgr", "unix", "n", "300", "1", "qmgr"),
-        ("pickup", "unix", "n", "60", "1", "pickup"),
-        ("tlsmgr", "unix", "-", "1000?", "1", "tlsmgr"),
-        ("rewrite", "unix", "-", "-", "-", "trivial-rewrite"),
-        ("bounce", "unix", "-", "-", "0", "bounce"),
-        ("defer", "unix", "-", "-", "0", "bounce"),
-        ("trace", "unix", "-", "-", "0", "bounce"),
-        ("flush", "unix", "n", "1000?", "0", "flush"),
-        ("proxymap", "unix", "-", "-", "-", "proxymap"),
-        ("smtp", "unix", "-", "-", "-", "smtp"),
-        ("showq", "unix", "n", "-", "-", "showq"),
-        ("error", "unix", "-", "-", "-", "error"),
-        ("retry", "unix", "-", "-", "-", "error"),
-        ("local", "unix", "-", "-", "-", "local"),
-        ("anvil", "unix", "-", "-", "1", "anvil"),
-        ("scache", "unix", "-", "-", "1", "scache"),
-        ("tlsproxy", "unix", "-", "-", "0", "tlsproxy"),
-        ("postlog", "unix-dgram", "n", "-", "1", "postlogd"),
-    ]
-    unprivileged = {"local": "n"}
-    return "".join(
-        f"{name} {kind} {private} {unprivileged.get(name, '-')} n {wakeup} {limit} {program}\n"
-        for name, kind, private, wakeup, limit, program in rows
-    )
-
-
-def _program(name: str) -> str:
-    """Its path, or its name where it is not installed."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or name
-
-
-def _postconf(name: str) -> str:
-    command = [_program("postconf"), "-d", "-h", name]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _colons(fingerprint: str) -> str:
-    text = fingerprint.upper()
-    return ":".join(text[at : at + 2] for at in range(0, len(text), 2))
 
 
 def _files(place: Path) -> int:

@@ -157,10 +157,10 @@ class Counts:
 class Sink:
     """The sink as a child process, from __enter__ to close()."""
 
-    def __init__(self, tools: Tools, port: int, log: Path, certificate: tuple[Path, Path] | None = None) -> None:
-        cert, key = certificate or (None, None)
+    def __init__(self, tools: Tools, log: Path, **options: object) -> None:
+        """`options` are those of sink.c: port, host, cert and key, recipients."""
         self._log = log
-        self._command = [str(tools.sink), *arguments({"port": port, "log": log, "cert": cert, "key": key})]
+        self._command = [str(tools.sink), *arguments({"log": log, **options})]
 
     def __enter__(self) -> Sink:
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -198,10 +198,14 @@ class Sink:
     def arrivals(self) -> dict[str, list[int]]:
         """After close(): the times at which each id came."""
         came: dict[str, list[int]] = {}
-        for line in self._log.read_text().splitlines():
-            name, _, at = line.rpartition(" ")
-            came.setdefault(name, []).append(int(at))
+        for name, _, at in self.log():
+            came.setdefault(name, []).append(at)
         return came
+
+    def log(self) -> list[tuple[str, int, int]]:
+        """After close(), for each message: its id, when its connection came, and when it was there."""
+        lines = (line.rsplit(" ", 2) for line in self._log.read_text().splitlines())
+        return [(name, int(connected), int(at)) for name, connected, at in lines]
 
 
 @dataclass(frozen=True, slots=True)

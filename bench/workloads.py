@@ -50,10 +50,15 @@ class Bench:
     messages: int
     idle: int
     waiting: int
+    scale: float = 1.0  # of the numbers in bench.queues and bench.names
+
+    def scaled(self, number: int) -> int:
+        """So many where the whole would be `number`."""
+        return max(1, round(number * self.scale))
 
     def load(self, name: str, messages: int, tls: bool = False, **options: object) -> Sent:
         """A run of the load client against the server, ids prefixed with `name`."""
-        usual = {"sessions": SESSIONS, "size": SIZE, "prefix": name, "messages": messages}
+        usual: dict[str, object] = {"sessions": SESSIONS, "size": SIZE, "prefix": name, "messages": messages}
         log = self.directory / f"load-{name}.log"
         return run_load(self.tools, log, **(usual | self._connection(tls) | options))
 
@@ -66,10 +71,10 @@ class Bench:
         secure = {"tls": True, "cert": client.cert, "key": client.key, "pin": server.fingerprint} if tls else {}
         return {"port": self.ports.server} | secure
 
-    def sink(self, tls: bool = False) -> Sink:
+    def sink(self, tls: bool = False, **options: object) -> Sink:
         """The sink, not started yet."""
-        certificate = (self.certificates.sink.cert, self.certificates.sink.key) if tls else None
-        return Sink(self.tools, self.ports.sink, self.directory / "sink.log", certificate)
+        shown = {"cert": self.certificates.sink.cert, "key": self.certificates.sink.key} if tls else {}
+        return Sink(self.tools, self.directory / "sink.log", **({"port": self.ports.sink} | shown | options))
 
 
 def accept(bench: Bench, server: Server) -> Figures:
@@ -101,7 +106,7 @@ def _accepted(bench: Bench, server: Server, tls: bool) -> Figures:
         "transaction_p50_ms": quantile(transactions, 0.5),
         "transaction_p99_ms": quantile(transactions, 0.99),
         "lost": sent.accepted - kept,
-    } | _trouble(sent)
+    } | trouble(sent)
 
 
 def relay(bench: Bench, server: Server) -> Figures:
@@ -122,7 +127,7 @@ def paced(bench: Bench, server: Server) -> Figures:
 def _relayed(bench: Bench, server: Server, messages: int, tls: bool = False, rate: int = 0) -> Figures:
     server.configure(Setup(tls=tls))
     with server.running(), bench.sink(tls) as sink:
-        before = _warm_up(bench, sink, tls)
+        before = warm_up(bench, sink, tls)
         cpu = server.group.cpu_seconds()
         sent = bench.load("run", messages, tls, rate=rate)
         after = sink.wait_for(before.arrived + sent.accepted)
@@ -139,10 +144,11 @@ def _relayed(bench: Bench, server: Server, messages: int, tls: bool = False, rat
         "cpu_ms": cpu * 1000 / messages,
         "connections_per_1000": (after.connections - before.connections) * 1000 / messages,
         "left_in_queue": left,
-    } | (_outcome(checked) | _trouble(sent))
+    } | (outcome(checked) | trouble(sent))
 
 
-def _warm_up(bench: Bench, sink: Sink, tls: bool = False, **options: object) -> Counts:
+def warm_up(bench: Bench, sink: Sink, tls: bool = False, **options: object) -> Counts:
+    """Some mail goes through; the counters then. ToolError if not all of it arrived."""
     sent = bench.load("warm", WARM_UP, tls, **options)
     counts = sink.wait_for(sent.accepted)
     if counts.arrived < sent.accepted:
@@ -151,7 +157,8 @@ def _warm_up(bench: Bench, sink: Sink, tls: bool = False, **options: object) -> 
     return counts
 
 
-def _outcome(checked: Audit) -> Figures:
+def outcome(checked: Audit) -> Figures:
+    """Latencies, and what is lost or came twice."""
     return {
         "latency_p50_ms": quantile(checked.latencies_ms, 0.5),
         "latency_p99_ms": quantile(checked.latencies_ms, 0.99),
@@ -161,7 +168,8 @@ def _outcome(checked: Audit) -> Figures:
     }
 
 
-def _trouble(sent: Sent) -> Figures:
+def trouble(sent: Sent) -> Figures:
+    """What the client met."""
     return {"refused": sent.refused, "unknown": len(sent.unknown), "retries": sent.retries, "stalled": sent.stalled}
 
 
@@ -204,7 +212,7 @@ def big(bench: Bench, server: Server) -> Figures:
     """Messages of 50 MB, one after the other: by how much the processes grow."""
     server.configure(Setup())
     with server.running(), bench.sink() as sink:
-        before = _warm_up(bench, sink, size=BIG_WARM_UP)
+        before = warm_up(bench, sink, size=BIG_WARM_UP)
         resident = cgroup.reset_peaks(server.group)
         sent = bench.load("run", BIG_COUNT, size=BIG, sessions=1)
         after = sink.wait_for(before.arrived + sent.accepted)
@@ -215,7 +223,7 @@ def big(bench: Bench, server: Server) -> Figures:
         "messages": BIG_COUNT,
         "growth_mib": grown / MIB,
         "megabytes_per_s": (after.octets - before.octets) / seconds / 1e6,
-    } | (_outcome(checked) | _trouble(sent))
+    } | (outcome(checked) | trouble(sent))
 
 
 def waiting(bench: Bench, server: Server) -> Figures:
@@ -223,7 +231,7 @@ def waiting(bench: Bench, server: Server) -> Figures:
     server.configure(Setup())
     with server.running():
         filled = bench.load("fill", bench.waiting, domain="dead.test", per=FILL_PER_SESSION, size=FILL_SIZE)
-        _until_deferred(server, filled.accepted)
+        until_deferred(server, filled.accepted)
     with server.running() as ready, bench.sink() as sink:
         sent = bench.load("fresh", FRESH, rate=PACE)
         sink.wait_for(sent.accepted)
@@ -237,10 +245,11 @@ def waiting(bench: Bench, server: Server) -> Figures:
         "largest_rss_mib": memory.largest_rss / MIB,
         "pss_mib": memory.pss / MIB,
         "queue_lost": filled.accepted - kept,
-    } | (_outcome(audit(sent, sink.arrivals())) | _trouble(sent))
+    } | (outcome(audit(sent, sink.arrivals())) | trouble(sent))
 
 
-def _until_deferred(server: Server, messages: int) -> None:
+def until_deferred(server: Server, messages: int) -> None:
+    """Until so many were tried and wait. ToolError if that takes too long."""
     limit = time.monotonic() + DEFERRED_SECONDS
     while server.queued(deferred=True) < messages:
         if time.monotonic() > limit:

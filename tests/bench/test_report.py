@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.report import TABLES, markdown
+from bench.report import AIMS, TABLES, markdown
 
 
 def run(server: str, repeat: int, **figures: float) -> dict[str, object]:
@@ -52,3 +52,27 @@ def test_a_figure_that_no_run_has_is_a_dash() -> None:
     nothing = run("qmtls", 0)
     nothing["figures"] = {}
     assert rows(markdown([nothing]))["qmtls"][2] == "-"
+
+
+def drained(server: str, rate: float, lost: int = 0) -> dict[str, object]:
+    figures = {"relayed_per_s": rate, "lost": lost, "duplicates": 0}
+    return {"workload": "drain", "server": server, "repeat": 0, "figures": figures}
+
+
+def test_aims_are_told_as_reached_or_not() -> None:
+    good = markdown([drained("qmtls", 500), drained("postfix", 200)])
+    assert "at least 2; 2.5: reached" in good and "lost: at most 0; 0: reached" in good
+    bad = markdown([drained("qmtls", 300, lost=1), drained("postfix", 200)])
+    assert "at least 2; 1.5: **not reached**" in bad and "lost: at most 0; 1: **not reached**" in bad
+
+
+def test_an_aim_without_the_other_server_is_not_measured() -> None:
+    text = markdown([drained("qmtls", 500)])
+    assert "at least 2; not measured" in text
+    assert "reached" not in markdown([drained("postfix", 500)])
+
+
+def test_each_aim_is_a_column_of_its_table_or_known() -> None:
+    columns = {name: {column.figure for column in columns} for name, _, columns in TABLES}
+    hidden = {"bodies", "dane_more_rounds"}
+    assert all(aim.figure in columns[name] | hidden for name, aims in AIMS.items() for aim in aims)

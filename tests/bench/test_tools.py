@@ -80,8 +80,11 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
 def test_what_the_load_client_sends_the_sink_counts(tools: Tools, tmp_path: Path, tls: bool) -> None:
     known, port = certificates.make(tmp_path), free_port()
     secure = {"tls": True, "pin": known.sink.fingerprint} if tls else {}
-    with Sink(tools, port, tmp_path / "sink.log", (known.sink.cert, known.sink.key) if tls else None) as sink:
-        small = run_load(tools, tmp_path / "small", port=port, messages=50, sessions=5, per=3, prefix="s", **secure)
+    shown = {"cert": known.sink.cert, "key": known.sink.key} if tls else {}
+    with Sink(tools, tmp_path / "sink.log", port=port, recipients=tmp_path / "paths", **shown) as sink:
+        small = run_load(
+            tools, tmp_path / "small", port=port, messages=50, domains=3, sessions=5, per=3, prefix="s", **secure
+        )
         large = run_load(tools, tmp_path / "large", port=port, messages=2, size=3_000_000, prefix="l", **secure)
         with HeldSessions(tools, port=port, sessions=20, **secure) as sessions:
             counts = sink.counts()
@@ -89,6 +92,9 @@ def test_what_the_load_client_sends_the_sink_counts(tools: Tools, tmp_path: Path
     assert [(run.lost, run.duplicates, len(run.latencies_ms)) for run in checked] == [(0, 0, 50), (0, 0, 2)]
     assert (counts.arrived, sessions.held, bool(counts.handshakes)) == (52, 20, tls)
     assert counts.octets >= 2 * 3_000_000 + 50 * 4096
+    assert all(connected < at for _, connected, at in sink.log())
+    paths = sorted([f"<r{n}@d{n % 3}.live.test>" for n in range(50)] + [f"<r{n}@live.test>" for n in range(2)])
+    assert sorted((tmp_path / "paths").read_text().split()) == paths
 
 
 @pytest.mark.system
@@ -96,7 +102,7 @@ def test_the_load_client_holds_to_its_pin(tools: Tools, tmp_path: Path) -> None:
     known, port = certificates.make(tmp_path), free_port()
     pin = known.client.fingerprint
     with (
-        Sink(tools, port, tmp_path / "sink.log", (known.sink.cert, known.sink.key)),
+        Sink(tools, tmp_path / "sink.log", port=port, cert=known.sink.cert, key=known.sink.key),
         pytest.raises(ToolError, match="not the pinned one"),
     ):
         run_load(tools, tmp_path / "log", port=port, messages=1, tls=True, pin=pin)

@@ -10,6 +10,7 @@ from pathlib import Path
 from qmtls.cli.bins import Entry, Queue
 from qmtls.cli.handshakes import handshakes, handshakes_text
 from qmtls.cli.home import Home
+from qmtls.cli.hops import hop_of
 from qmtls.cli.output import DONE, FINDINGS, USAGE, CommandError, Row, clean, emit, local_time
 from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, add_json
@@ -18,8 +19,9 @@ from qmtls.cli.reasons import again, changes
 from qmtls.control.lists import BadValueError
 from qmtls.control.settings import Settings
 from qmtls.control.values import host as host_name
-from qmtls.control.values import host_and_port
+from qmtls.delivery.demands import login_words
 from qmtls.delivery.plan import NextHop, jobs, literal_address, next_hop
+from qmtls.delivery.routes import Scheme
 from qmtls.net.contexts import ContextError
 from qmtls.net.snapshot import make_snapshot
 from qmtls.net.stsfiles import StsFiles, canonical_domain
@@ -27,7 +29,6 @@ from qmtls.service.explaining import HostView, View, look, look_offline
 from qmtls.service.oneshot import STS, Bench, GaveUp, ask
 from qmtls.tls.evidence import StsEvidence
 from qmtls.tls.explain import Considered, Standing, policy_words
-from qmtls.tls.names import is_ip
 
 SECONDS = 60
 MAX_MAIL = 3  # messages that wait for a domain, whose reasons are shown
@@ -46,7 +47,8 @@ def add(commands: Commands) -> None:
         "  qmtls policy explain example.org --host mx.example.org --offline\n"
         "  qmtls policy explain '[relay.example.net]:587'\n  qmtls policy explain QUEUE-ID",
     )
-    explain.add_argument("what", metavar="ADDRESS|DOMAIN|HOST|ID", help="HOST:PORT or [HOST]:PORT is a relay")
+    relay = "a relay is HOST:PORT, smtps:HOST or lmtp:HOST:PORT"
+    explain.add_argument("what", metavar="ADDRESS|DOMAIN|HOST|ID", help=relay)
     explain.add_argument("--host", metavar="HOST", help="as if this were the MX host (with --offline)")
     explain.add_argument("--offline", action="store_true", help="ask neither DNS nor policy hosts")
     explain.add_argument("--control", metavar="DIR", type=Path, help="another directory (default: HOME/control)")
@@ -72,12 +74,10 @@ def _next_hop(args: argparse.Namespace, settings: Settings) -> NextHop:
     if "@" in args.what and literal_address(text):
         return next_hop(text.lower(), settings.routing)
     try:
-        name, port = host_and_port(text, 0)
+        hop = hop_of(text, settings.routing)
     except BadValueError as bad:
         args.parser.error(f"{bad.what}; name ADDRESS, DOMAIN, [HOST]:PORT or the id of a message in the queue")
-    if port or is_ip(name):
-        return NextHop(name, name, port or 25)
-    return next_hop(name, settings.routing)
+    return hop
 
 
 def _view(args: argparse.Namespace, settings: Settings, hop: NextHop) -> View:
@@ -199,6 +199,8 @@ def _hop_rows(hop: NextHop, view: View, settings: Settings) -> Iterator[Row]:
         yield {"kind": "host", "domain": hop.domain, "host": host.host, "addresses": host.addresses}
         for rule in host.explanation.rules:
             yield _rule_row(hop, host, rule)
+        if host.login is not None:
+            yield {"kind": "login", "domain": hop.domain, "host": host.host, "text": login_words(host.login)}
         yield _demand_row(hop, host)
 
 
@@ -207,7 +209,10 @@ def _route_words(hop: NextHop, settings: Settings) -> str:
         return "to its MX hosts; no line of control/smtproutes sends it elsewhere"
     route = settings.routing.route_for(hop.domain)
     by = f", by {route.origin}" if route is not None and route.relay == hop.relay else ""
-    return f"to the relay {hop.relay} port {hop.port}{by}"
+    if hop.is_socket:
+        return f"to the socket {hop.relay}, by LMTP{by}"
+    how = {Scheme.SMTP: "", Scheme.SMTPS: ", TLS from the first octet", Scheme.LMTP: ", by LMTP"}[hop.scheme]
+    return f"to the relay {hop.relay} port {hop.port}{how}{by}"
 
 
 def _rule_row(hop: NextHop, host: HostView, rule: Considered) -> Row:
@@ -232,8 +237,8 @@ def _demand_row(hop: NextHop, host: HostView) -> Row:
         "host": host.host,
         "level": demand.level.value,
         "rule": demand.why or str(demand.origin),
-        "waits": bool(demand.broken or demand.skip),
-        "text": policy_words(demand, settled=bool(host.addresses)),
+        "waits": bool(demand.broken or demand.skip or host.unsafe),
+        "text": host.unsafe or policy_words(demand, settled=bool(host.addresses)),
     }
 
 
@@ -289,6 +294,7 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
     "trouble": lambda row: f"  {'mail waits' if row['waits'] else 'no host is tried'}: {row['text']}",
     "host": _host_text,
     "rule": _rule_text,
+    "login": lambda row: f"     login: {row['text']}",
     "demand": lambda row: f"    => {'mail waits: ' if row['waits'] else ''}{row['text']} ({row['rule']})",
     "handshakes": handshakes_text,
     "change": lambda row: f"  has to change: {row['text']}",

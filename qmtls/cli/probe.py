@@ -6,28 +6,25 @@ import argparse
 import json
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from cryptography import x509
 
 from qmtls.cli.home import Home
+from qmtls.cli.hops import hop_of
 from qmtls.cli.output import DONE, FINDINGS, CommandError, Row, clean
 from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, add_json
 from qmtls.control.compile import compile_control
 from qmtls.control.lists import BadValueError
 from qmtls.control.settings import ControlError, Settings
-from qmtls.control.values import host as host_name
-from qmtls.control.values import host_and_port
 from qmtls.delivery.outcome import Fate
-from qmtls.delivery.plan import NextHop, next_hop
+from qmtls.delivery.plan import NextHop
 from qmtls.net.contexts import ContextError
-from qmtls.net.targets import SMTP_PORT
 from qmtls.service.oneshot import GaveUp, ask
 from qmtls.service.probing import Stage, probe
 from qmtls.tls.facts import TlsFacts
-from qmtls.tls.names import is_ip, shown_dn, shown_names
+from qmtls.tls.names import shown_dn, shown_names
 from qmtls.tls.pin import certificate_digest, is_ca, key_digest
 from qmtls.tls.verdict import chain_problem
 
@@ -41,12 +38,13 @@ def add(commands: Commands) -> None:
         run=run,
         about="Looks up the hosts, connects to each, and says stage by stage what rule, DNS, STARTTLS and handshake\n"
         "came to, with the code and the control files that mail is sent by. No mail is sent: the last command is\n"
-        "EHLO. Pins to paste are shown for each certificate. Exit status 0 if mail would go, 1 if it would wait or\n"
-        "be returned.",
+        "EHLO, or AUTH where control/authroutes has a login for the relay. Pins to paste are shown for each\n"
+        "certificate. Exit status 0 if mail would go, 1 if it would wait or be returned.",
         examples="  qmtls probe example.org\n  qmtls probe mx.example.org:25 --for example.org\n"
-        "  qmtls probe '[2001:db8::1]:587' --json",
+        "  qmtls probe '[2001:db8::1]:587' --json\n  qmtls probe lmtp:unix:/run/dovecot/lmtp",
     )
-    parser.add_argument("destination", metavar="DOMAIN|HOST[:PORT]", help="with a port, or --for: this very host")
+    where = "with a port, --for, smtps:HOST or lmtp:HOST:PORT: this very host"
+    parser.add_argument("destination", metavar="DOMAIN|HOST[:PORT]", help=where)
     parser.add_argument("--for", dest="domain", metavar="DOMAIN", help="the recipients' domain, where a host is named")
     parser.add_argument("--control", metavar="DIR", type=Path, help="another directory (default: HOME/control)")
     parser.add_argument(
@@ -88,13 +86,10 @@ def compiled(home: Home, control: Path | None) -> Settings:
 
 def _next_hop(args: argparse.Namespace, settings: Settings) -> NextHop:
     try:
-        host, port = host_and_port(args.destination, 0)
-        domain = host_name(args.domain) if args.domain else ""
+        hop = hop_of(args.destination, settings.routing, args.domain or "")
     except BadValueError as bad:
-        args.parser.error(f"{bad.what}; name DOMAIN, HOST, HOST:PORT or [IPv6]:PORT")
-    if not port and not domain and not is_ip(host):
-        return next_hop(host, settings.routing)
-    return replace(NextHop(domain or host), relay=host, port=port or SMTP_PORT)
+        args.parser.error(f"{bad.what}; name DOMAIN, HOST, HOST:PORT, [IPv6]:PORT, smtps:HOST or lmtp:HOST:PORT")
+    return hop
 
 
 # ------------------------------------------------------------ what is shown

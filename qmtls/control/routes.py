@@ -16,6 +16,7 @@ from qmtls.recipients import Recipients
 
 SMTP_PORT = 25
 SMTPS_PORT = 465  # the qmail patch speaks TLS first there
+SCHEMES = ("smtps", "lmtp")
 MAX_SOCKET = 107  # octets of a socket's path in Linux
 
 
@@ -41,26 +42,31 @@ def _route(line: Line) -> tuple[str, Route]:
     domain = key.lower() if key.startswith("[") and key.endswith("]") else domain_or_parent(key) if key else ""
     if not relay:
         return domain, Route("", SMTP_PORT, line.origin)
-    scheme, _, rest = relay.partition(":")
+    host, port, scheme = read_relay(relay)
+    return domain, Route(host, port, line.origin, scheme)
+
+
+def read_relay(text: str) -> tuple[str, int, Scheme]:
+    """Host, port and scheme of a relay as a line names it; a socket's path and 0. Raises BadValueError."""
+    scheme, _, rest = text.partition(":")
     match scheme.lower():
         case "lmtp":
-            return domain, _lmtp(rest, line)
+            return *_lmtp(rest), Scheme.LMTP
         case "smtps":
-            host, port = host_and_port(rest, SMTPS_PORT)
-            return domain, Route(host, port, line.origin, Scheme.SMTPS)
-    host, port = host_and_port(relay, SMTP_PORT)
+            return *host_and_port(rest, SMTPS_PORT), Scheme.SMTPS
+    host, port = host_and_port(text, SMTP_PORT)
     # On this port TLS comes first, as the qmail patch has it; plain SMTP there would only hang.
-    return domain, Route(host, port, line.origin, Scheme.SMTPS if port == SMTPS_PORT else Scheme.SMTP)
+    return host, port, Scheme.SMTPS if port == SMTPS_PORT else Scheme.SMTP
 
 
-def _lmtp(relay: str, line: Line) -> Route:
+def _lmtp(relay: str) -> tuple[str, int]:
     kind, colon, path = relay.partition(":")
     if kind.lower() == "unix" and colon:
         if not path.startswith("/") or len(path.encode()) > MAX_SOCKET or "\0" in path:
             mend = f"write lmtp:unix:/PATH, of at most {MAX_SOCKET} octets"
             raise BadValueError(f"{quote(path)} cannot be the path of a socket", mend)
-        return Route(path, 0, line.origin, Scheme.LMTP)
+        return path, 0
     host, port = host_and_port(relay, 0)
     if not port:
         raise BadValueError("LMTP has no port of its own", "write lmtp:HOST:PORT; Dovecot's is 24")
-    return Route(host, port, line.origin, Scheme.LMTP)
+    return host, port

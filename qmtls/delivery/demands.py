@@ -66,6 +66,12 @@ def login_of(next_hop: NextHop, rules: Rules) -> Login | None:
     return login_for(rules.logins, next_hop.relay, next_hop.port) if next_hop.relay else None
 
 
+def login_words(login: Login) -> str:
+    """For people, without the password."""
+    who = f"as {login.user}" if login.user else "as whoever our certificate names"
+    return f"{who} ({login.origin}), once TLS has verified the relay"
+
+
 def unsafe_login(policy: Policy, login: Login, next_hop: NextHop) -> str:
     """Why `login` is not said under this demand, and what would help; "" if it is. What does not say who the relay is
     would let the password go to whoever answers."""

@@ -12,9 +12,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from qmtls.delivery.demands import policy_for
+from qmtls.delivery.demands import login_of, login_words, policy_for
 from qmtls.delivery.outcome import Fate
 from qmtls.delivery.plan import NextHop
+from qmtls.delivery.routes import Scheme
 from qmtls.net.channel import Channel
 from qmtls.net.handshake import Creator
 from qmtls.net.outbound import Dialer, HostFailed
@@ -22,7 +23,7 @@ from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Target, Unreachable
 from qmtls.net.witness import Vouched, Witness
 from qmtls.service.oneshot import Bench
-from qmtls.smtp.events import ClientEvent, Ended, Greeted, TlsGo, TlsRefused
+from qmtls.smtp.events import Answered, ClientEvent, Ended, Greeted, TlsGo, TlsRefused
 from qmtls.tls.evidence import Evidence
 from qmtls.tls.explain import dane_words, policy_words, sts_words
 from qmtls.tls.facts import TlsFacts
@@ -62,6 +63,7 @@ class _Watch:
     host: str
     reactor: Any
     began: float = 0.0
+    hello: str = "EHLO"
     connections: int = 0
     verifies: bool = False
 
@@ -104,10 +106,14 @@ def _found(target: Target) -> str:
 
 
 async def _try(bench: Bench, next_hop: NextHop, target: Target, tell: Tell) -> HostFailed | None:
-    watch = _Watch(tell, str(target), bench.reactor, bench.reactor.seconds())
+    hello = "LHLO" if target.scheme is Scheme.LMTP else "EHLO"
+    watch = _Watch(tell, str(target), bench.reactor, bench.reactor.seconds(), hello)
     rule = policy_for(next_hop, target.name, bench.snapshot.settings, bench.witness.now())
     watch.demands(rule)
     watch.say("rule", f"{rule.why or rule.origin}: {policy_words(rule)}")
+    login = login_of(next_hop, bench.snapshot.settings)
+    if login is not None:
+        watch.say("login", login_words(login))
     witness = _WatchedWitness(bench.witness.resolver, bench.witness.policies, bench.witness.now, watch=watch)
     dialer = _WatchedDialer(
         bench.reactor, bench.finder, witness, bench.off_reactor, lambda line: watch.say("log", line), watch=watch
@@ -157,7 +163,8 @@ class _WatchedDialer(Dialer):
         channel = await super()._connect(target, snapshot)
         watch.connections += 1
         again = ", once more, for plaintext" if watch.connections > 1 else ""
-        watch.say("connect", f"{target.address} port {target.port}, {watch.since()}{again}")
+        where = f"the socket {target.address}" if target.is_socket else f"{target.address} port {target.port}"
+        watch.say("connect", f"{where}, {watch.since()}{again}")
         _listen_in(channel, watch)
         return channel
 
@@ -167,7 +174,7 @@ def _listen_in(channel: Channel, watch: _Watch) -> None:
     next_event, start_tls = channel.next, channel.start_tls
 
     def heard(event: ClientEvent) -> ClientEvent:
-        name, text, ok = _event_words(event)
+        name, text, ok = _event_words(event, watch.hello)
         if name:
             watch.say(name, f"{text}, {watch.since()}", ok=ok)
         return event
@@ -188,15 +195,17 @@ def _listen_in(channel: Channel, watch: _Watch) -> None:
     channel.start_tls = watched_start  # type: ignore[method-assign]
 
 
-def _event_words(event: ClientEvent) -> tuple[str, str, bool]:
+def _event_words(event: ClientEvent, hello: str) -> tuple[str, str, bool]:
     match event:
         case Greeted():
             offers = " ".join(f"{name} {value}".strip() for name, value in event.extensions.items())
-            return ("EHLO under TLS" if event.tls else "greeting, EHLO"), offers or "no extensions", True
+            return (f"{hello} under TLS" if event.tls else f"greeting, {hello}"), offers or "no extensions", True
         case TlsGo():
             return "STARTTLS", "go ahead", True
         case TlsRefused():
             return "STARTTLS", f"refused: {event.reply}", False
+        case Answered():
+            return "AUTH", str(event.reply), event.reply.code < 400
         case Ended():
             said = f": {event.reply}" if event.reply is not None else ""
             return event.stage.value, f"{event.why}{said}", False

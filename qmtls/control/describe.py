@@ -12,6 +12,7 @@ from math import inf
 
 from cryptography import x509
 
+from qmtls.control.describelogins import describe_logins
 from qmtls.control.describetls import describe_outbound
 from qmtls.control.findings import AHEAD, Finding, FindingLevel, day_of, expiry
 from qmtls.control.settings import ControlError, Credential, Problem, Settings
@@ -33,6 +34,7 @@ def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
     found += _dkim_keys(compiled)
     found += _reports(compiled)
     found += describe_outbound(compiled, time)
+    found += describe_logins(compiled, time)
     found += _holds(compiled, now)
     return ordered(found)
 

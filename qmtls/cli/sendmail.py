@@ -38,7 +38,7 @@ NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 RET = {"FULL": "FULL", "HDRS": "HDRS", "HEADERS": "HDRS"}
 MOST_ENVID = 100  # characters before they are encoded: RFC 3461 section 4.4
 _INTERVAL = re.compile(r"([0-9]+[smhdw]?)+")
-_MODES = {"m": "queues a message", "s": "speaks SMTP", "p": "lists the queue", "i": "does nothing"}
+_MODES = frozenset("mspi")
 
 
 def add(commands: Commands) -> None:
@@ -53,39 +53,34 @@ def add(commands: Commands) -> None:
         "  qmtls sendmail -t -N never <letter.eml\n  qmtls sendmail -bp\n  qmtls sendmail -q",
     )
     parser.usage_status = EX_USAGE
-    parser.add_argument("-f", "-r", dest="sender", metavar="ADDR", help="reverse-path; '<>' or '' is the null one")
-    parser.add_argument(
-        "-F", dest="full_name", metavar="NAME", default="", help="the author's name, if From is missing"
-    )
-    parser.add_argument("-t", dest="from_header", action="store_true", help="recipients from To, Cc, Bcc; drops Bcc")
-    parser.add_argument("-i", dest="dots", action="store_true", help="a line with only a dot does not end the message")
-    parser.add_argument(
-        "-b",
-        dest="mode",
-        metavar="X",
-        default="m",
-        help="-bm queue a message, -bs speak SMTP, -bp list the queue, -bi nothing: aliases need no database",
-    )
-    parser.add_argument(
-        "-q",
-        dest="flush",
-        metavar="WHAT",
-        nargs="?",
-        const="",
-        help="make waiting mail due: all, IID a message, SADDR of a sender, RADDR for a recipient or domain",
-    )
-    parser.add_argument("-N", dest="notify", metavar="WHEN", help="DSN: never, or some of success,failure,delay")
-    parser.add_argument("-R", dest="ret", metavar="WHAT", help="DSN: full or hdrs come back")
-    parser.add_argument("-V", dest="envid", metavar="ID", help="DSN: told in reports")
-    parser.add_argument(
-        "-o", dest="options", metavar="X", action="append", default=[], help="-oi is -i; others: no effect"
-    )
-    parser.add_argument("-O", dest="settings", metavar="NAME=VALUE", action="append", default=[], help="no effect")
+    _add_message(parser)
+    _add_modes(parser)
     _add_without_effect(parser)
     parser.add_argument("recipients", metavar="RECIPIENT", nargs="*")
 
 
+def _add_message(parser: Parser) -> None:
+    add = parser.add_argument
+    add("-f", "-r", dest="sender", metavar="ADDR", help="reverse-path; '<>' or '' is the null one")
+    add("-F", dest="full_name", metavar="NAME", default="", help="the author's name, if From is missing")
+    add("-t", dest="from_header", action="store_true", help="recipients from To, Cc, Bcc; drops Bcc")
+    add("-i", dest="dots", action="store_true", help="a line with only a dot does not end the message")
+    add("-N", dest="notify", metavar="WHEN", help="DSN: never, or some of success,failure,delay")
+    add("-R", dest="ret", metavar="WHAT", help="DSN: full or hdrs come back")
+    add("-V", dest="envid", metavar="ID", help="DSN: told in reports")
+
+
+def _add_modes(parser: Parser) -> None:
+    mode = "-bm queue a message, -bs speak SMTP, -bp list the queue, -bi nothing: aliases need no database"
+    parser.add_argument("-b", dest="mode", metavar="X", default="m", help=mode)
+    flush = "make waiting mail due: all, IID a message, SADDR of a sender, RADDR for a recipient or domain"
+    parser.add_argument("-q", dest="flush", metavar="WHAT", nargs="?", const="", help=flush)
+
+
 def _add_without_effect(parser: Parser) -> None:
+    options = "-oi is -i; others: no effect"
+    parser.add_argument("-o", dest="options", metavar="X", action="append", default=[], help=options)
+    parser.add_argument("-O", dest="settings", metavar="NAME=VALUE", action="append", default=[], help="no effect")
     for flag in "BACDLMXep":
         parser.add_argument(f"-{flag}", metavar="X", dest=f"no_{flag}", help=argparse.SUPPRESS)
     for flag in "GUmnsvx":
@@ -211,9 +206,10 @@ def _speak(home: Home) -> int:
 
 def _flush(args: argparse.Namespace) -> list[str]:
     """`-q` as a command of `qmtls queue`."""
+    parser: Parser = args.parser
     what = args.flush
     if _INTERVAL.fullmatch(what):
-        args.parser.error(f"-q{what}: the service looks after its queue by itself; start it with twistd qmtls")
+        parser.error(f"-q{what}: the service looks after its queue by itself; start it with twistd qmtls")
     retry = ["retry", "--yes", "--state", "waiting"]
     if not what:
         return retry
@@ -224,8 +220,7 @@ def _flush(args: argparse.Namespace) -> list[str]:
         if kind == "S":
             return [*retry, f"--from={value}" if "@" in value or value == "<>" else f"--from=@{value}"]
         return [*retry, f"--to={value}" if "@" in value else f"--domain={value}"]
-    args.parser.error(f"-q{what} is not known here; write -q, -qIID, -qRADDR or -qSADDR")
-    raise AssertionError  # it has ended
+    parser.error(f"-q{what} is not known here; write -q, -qIID, -qRADDR or -qSADDR")
 
 
 def _queue_command(home: Home, words: list[str], *, quiet: bool) -> int:

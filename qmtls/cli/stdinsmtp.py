@@ -1,7 +1,8 @@
 """`sendmail -bs`: an SMTP session on standard input and output, for mail readers that speak SMTP to a program.
 
 The session is the service's own, without TLS: who runs the program is known already, and may send to anybody. What he
-sends gets Date and Message-ID where it has none. Messages go straight into the queue; 250 means on disk.
+sends gets Date and Message-ID where it has none. Messages are stored as the service stores them, straight into the
+queue; 250 means on disk.
 """
 
 from __future__ import annotations
@@ -9,19 +10,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
 
 from qmtls.access import Peer
 from qmtls.cli.home import Home
 from qmtls.cli.inject import BadControl, login_name, meant
 from qmtls.cli.owner import as_owner_of
-from qmtls.net.house import DISK_FULL, DISK_TROUBLE, RECIPIENT_OK, SENDER_OK
+from qmtls.ledger.clients import ClientSeen
+from qmtls.net.house import RECIPIENT_OK, SENDER_OK, disk_reply
 from qmtls.net.ids import Ids
 from qmtls.net.reception import Came, Reception
+from qmtls.net.storing import Storing
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Recipient
 from qmtls.smtp.events import (
     NEED_DATA,
+    Authenticate,
     Closed,
     Content,
     ContentEnd,
@@ -33,7 +39,7 @@ from qmtls.smtp.events import (
 )
 from qmtls.smtp.reply import Reply, printable, reply
 from qmtls.smtp.server import GO_AHEAD, ServerConfig, ServerSession
-from qmtls.spool.api import Spool, SpoolError
+from qmtls.spool.api import Incoming, Spool, SpoolError
 from qmtls.spool.bins import INJECT
 from qmtls.spool.maildir import MaildirSpool
 
@@ -44,11 +50,11 @@ NO_LOGIN = reply(535, "5.7.8", "nobody need log in here")
 
 def serve(home: Home, read: Callable[[], bytes] | None = None, write: Callable[[bytes], None] | None = None) -> None:
     """One session. `read` gives octets, b"" at the end. OSError and SpoolError only where nothing can be said."""
-    user = login_name()
+    user, me = login_name(), home.me()
     with as_owner_of(home.queue):
         spool = MaildirSpool(home.queue / INJECT)
         try:
-            _Session(home, spool, user).run(read or (lambda: os.read(STDIN, CHUNK)), write or _write)
+            _Talk(home, me, user, spool).run(read or (lambda: os.read(STDIN, CHUNK)), write or _write)
         finally:
             spool.close()
 
@@ -58,17 +64,57 @@ def _write(data: bytes) -> None:
         data = data[os.write(STDOUT, data) :]
 
 
-@dataclass(slots=True)
-class _Session:
-    home: Home
-    spool: Spool
-    user: str
-    ids: Ids = field(default_factory=Ids)
-    reception: Reception | None = None
+class _Desk:
+    """The committer of a program with one message at a time: what waits for the disk is done at once."""
+
+    def flush(self, incoming: Incoming) -> Deferred[None]:
+        return maybeDeferred(incoming.flush)
+
+    def commit(self, spool: Spool, incoming: Incoming) -> Deferred[None]:
+        def committed() -> None:
+            problem = spool.commit([incoming])[0]
+            if problem is not None:
+                raise problem
+
+        return maybeDeferred(committed)
+
+
+class _Storeroom:
+    """Nobody has to hear of a message: the service looks for it in `inject`."""
+
+    committer = _Desk()
+
+    def accepted(self, spool: Spool, reception: Reception) -> None:
+        pass
+
+    def seen(self, client: ClientSeen) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
+
+    def spool_trouble(self, failure: Failure, client: str) -> Reply:
+        if not isinstance(failure.value, SpoolError):
+            failure.raiseException()
+        return disk_reply(failure.value)
+
+
+class _Talk:
+    """The adapter of one session: every question is answered before the next octets are read."""
+
+    def __init__(self, home: Home, me: str, user: str, spool: Spool) -> None:
+        self._home = home
+        self._me = me
+        self._user = user
+        self._spool = spool
+        self._ids = Ids()
+        self._session = ServerSession(ServerConfig(host=me, greeting=f"{me} ESMTP"))
+        self._storing = Storing(_Storeroom(), self, "")
+        self._fault: Failure | None = None
 
     def run(self, read: Callable[[], bytes], write: Callable[[bytes], None]) -> None:
-        me = self.home.me()
-        session = ServerSession(ServerConfig(host=me, greeting=f"{me} ESMTP"))
+        """To the end of the session or of the input."""
+        session = self._session
         try:
             while True:
                 event = session.next_event()
@@ -83,77 +129,57 @@ class _Session:
                     write(session.data_to_send())
                     return
                 else:
-                    answer = self._answer(session, event, me)
-                    if answer is not None:
-                        session.answer(answer)
+                    self._handle(event)
+                    if self._fault is not None:
+                        self._fault.raiseException()
         except BrokenPipeError:  # the program is gone; what it was told of as queued is queued
             pass
         finally:
-            self._drop()
+            self._storing.drop()
 
-    def _answer(self, session: ServerSession, event: object, me: str) -> Reply | None:
+    def _handle(self, event: object) -> None:
         match event:
             case MailFrom():
-                return SENDER_OK
+                self._session.answer(SENDER_OK)
             case RcptTo():
-                return RECIPIENT_OK
+                self._session.answer(RECIPIENT_OK)
             case DataStart():
-                return self._begin(session, me)
+                self._session.answer(self._begin())
             case Content():
-                self._take(event.data)
+                self._storing.write(event.data)
             case ContentEnd():
-                return self._store()
+                self._storing.end()
             case ContentRefused() | Reset():
-                self._drop()
-            case _:
-                return NO_LOGIN
-        return None
+                self._storing.drop()
+            case Authenticate():
+                self._session.answer(NO_LOGIN)
 
-    def _begin(self, session: ServerSession, me: str) -> Reply:
+    def _begin(self) -> Reply:
+        session = self._session
         try:
-            recipients = tuple(
-                {one.address: one for given in session.recipients for one in self._meant(given, me)}.values()
-            )
+            recipients = {one.address: one for given in session.recipients for one in self._meant(given)}
         except BadControl as problem:
             return reply(451, "4.3.5", printable(str(problem)))
-        came = Came(Peer("", False, None, submission=True), self.user, time.time(), me)
-        self.reception = Reception.begin(self.spool, self.ids.next(), session, recipients, came)
+        came = Came(Peer("", False, None, submission=True), self._user, time.time(), self._me)
+        self._storing.reception = Reception.begin(
+            self._spool, self._ids.next(), session, tuple(recipients.values()), came
+        )
         return GO_AHEAD
 
-    def _meant(self, given: Recipient, me: str) -> list[Recipient]:
+    def _meant(self, given: Recipient) -> list[Recipient]:
         """Behind aliases; a name without a domain is one of ours."""
         address = given.address
         if not address.domain:
-            address = Address(address.local_part, self.home.default_host())
-        return [Recipient(path, given.parameters) for path in meant(self.home, me, [address])]
+            address = Address(address.local_part, self._home.default_host())
+        return [Recipient(path, given.parameters) for path in meant(self._home, self._me, [address])]
 
-    def _take(self, data: bytes) -> None:
-        reception = self.reception
-        if reception is not None and reception.write(data):
-            assert reception.incoming is not None
-            try:
-                reception.incoming.flush()
-            except SpoolError as problem:
-                reception.trouble = _trouble(problem)
+    # ------------------------------------------------------------ storing.Conversation
 
-    def _store(self) -> Reply:
-        reception, self.reception = self.reception, None
-        if reception is None:
-            return DISK_TROUBLE
-        if reception.trouble is not None:
-            reception.abort()
-            return reception.trouble
-        problem = self.spool.commit([reception.end()])[0]
-        if problem is not None:
-            reception.abort()
-            return _trouble(problem)
-        return reply(250, "2.0.0", f"ok {reception.id}")
+    def on_room(self) -> None:
+        pass  # it never waits
 
-    def _drop(self) -> None:
-        reception, self.reception = self.reception, None
-        if reception is not None:
-            reception.abort()
+    def on_result(self, answer: Reply) -> None:
+        self._session.answer(answer)
 
-
-def _trouble(problem: SpoolError) -> Reply:
-    return DISK_FULL if problem.full else DISK_TROUBLE
+    def broke(self, failure: Failure) -> None:
+        self._fault = failure

@@ -37,6 +37,11 @@ TOO_MANY = reply(421, "4.3.2", "too many connections, try again later")
 SHUTTING_DOWN = reply(421, "4.3.2", "the service is shutting down, try again later")
 
 
+def disk_reply(problem: SpoolError) -> Reply:
+    """To a client whose message cannot be stored."""
+    return DISK_FULL if problem.full else DISK_TROUBLE
+
+
 class Connection(Protocol):
     """What the service may ask of an inbound connection."""
 
@@ -76,4 +81,4 @@ class House:
             log.failure("storing a message", failure=failure)
             return DISK_TROUBLE
         self.say(f"queue trouble client={client} error={problem}")
-        return DISK_FULL if problem.full else DISK_TROUBLE
+        return disk_reply(problem)

@@ -7,13 +7,46 @@ then is told of as stored is stored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from qmtls.net.house import DISK_TROUBLE, House
+from qmtls.ledger.clients import ClientSeen
+from qmtls.net.house import DISK_TROUBLE
 from qmtls.net.reception import Reception
 from qmtls.smtp.reply import Reply, reply
+from qmtls.spool.api import Incoming, Spool
+
+
+class Desk(Protocol):
+    """Does what waits for the disk: `Committer`."""
+
+    def flush(self, incoming: Incoming) -> Deferred[None]:
+        """Moves the gathered octets to the disk; SpoolError."""
+
+    def commit(self, spool: Spool, incoming: Incoming) -> Deferred[None]:
+        """Fires when the message is accepted, for good; SpoolError."""
+
+
+class Storeroom(Protocol):
+    """Where messages are put, and who hears of them: `House`, as far as storing concerns it."""
+
+    @property
+    def committer(self) -> Desk: ...
+
+    @property
+    def accepted(self) -> Callable[[Spool, Reception], None]: ...
+
+    @property
+    def seen(self) -> Callable[[ClientSeen], None]: ...
+
+    @property
+    def say(self) -> Callable[[str], None]: ...
+
+    def spool_trouble(self, failure: Failure, client: str) -> Reply:
+        """What the client hears when its message cannot be stored."""
 
 
 class Conversation(Protocol):
@@ -34,7 +67,7 @@ class Storing:
 
     __slots__ = ("_client", "_conversation", "_house", "reception", "stalled")
 
-    def __init__(self, house: House, conversation: Conversation, client: str) -> None:
+    def __init__(self, house: Storeroom, conversation: Conversation, client: str) -> None:
         self._house = house
         self._conversation = conversation
         self._client = client

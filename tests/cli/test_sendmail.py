@@ -184,6 +184,19 @@ def test_a_full_disk_in_a_session(cli: Cli, home: Path, monkeypatch: pytest.Monk
     assert not queued(home)
 
 
+@pytest.mark.parametrize("operation", ["sync", "rename"])
+def test_a_fault_of_ours_in_a_session_is_no_reply(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    def fault(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(OsFiles, operation, fault)
+        talk(home, SESSION)
+    assert not list((home / "queue/inject/new").iterdir())
+
+
 def test_the_program_itself(cli: Cli, home: Path) -> None:
     command = [sys.executable, "-m", "qmtls.cli.main", "--home", str(home), "sendmail", "-bs"]
     ended = subprocess.run(command, input=SESSION, capture_output=True, check=False, timeout=60)

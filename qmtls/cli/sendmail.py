@@ -216,11 +216,11 @@ def _flush(args: argparse.Namespace) -> list[str]:
     kind, value = what[0], what[1:]
     if kind == "I" and value:
         return ["retry", "--", value]
-    if kind in "RS" and value:
-        if kind == "S":
-            return [*retry, f"--from={value}" if "@" in value or value == "<>" else f"--from=@{value}"]
+    if kind not in "RS" or not value:
+        parser.error(f"-q{what} is not known here; write -q, -qIID, -qRADDR or -qSADDR")
+    if kind == "R":
         return [*retry, f"--to={value}" if "@" in value else f"--domain={value}"]
-    parser.error(f"-q{what} is not known here; write -q, -qIID, -qRADDR or -qSADDR")
+    return [*retry, f"--from={value}" if "@" in value or value == "<>" else f"--from=@{value}"]
 
 
 def _queue_command(home: Home, words: list[str], *, quiet: bool) -> int:

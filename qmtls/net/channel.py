@@ -87,9 +87,11 @@ class Channel(Protocol):
             data = self._decrypted(self._tls, data)
         if data:
             self.session.receive_data(data)
-            if self._waiting is not None:
-                self._be_patient()  # where commands went out as a group each reply may take its time
+            replies = self.session.replies
             self._deliver()
+            if self._waiting is not None and self.session.replies != replies:
+                # Where commands went out as a group each reply may take its time; the pieces of one may not.
+                self._be_patient()
         if self._tls is not None and self._tls.ended and not self._closed:
             self.abort()
             self._over("the connection was closed")

@@ -4,12 +4,7 @@ The adapter moves octets (`receive_data`, `data_to_send`), watches the clock by 
 on events until `next_event` says NEED_DATA or PAUSED. The session owns the dialogue: which command may go when,
 and which reply belongs to it. Replies are matched strictly in order and judged by their first digit.
 
-Theory of a transaction. Where the server offers PIPELINING, MAIL, every RCPT and DATA go out as one group; the
-replies then walk through the states MAIL, RCPT (once per recipient) and DATA, and what was refused is remembered
-on the way. A refused MAIL decides for all recipients, whatever the replies behind it say. If no recipient is left
-and DATA was answered 354 all the same, a lone dot ends the content at once (RFC 2920 section 3.1) and the reply to
-it is of no interest. Without pipelining the same states are walked with one command each, and DATA is not sent
-for nobody.
+Transactions are in `client_transaction.py`.
 
 Promises: each `begin` ends in exactly one Sent or Ended with one result per recipient; a recipient is delivered
 only if its RCPT and then the whole content got a 2xx. Nothing learnt in plaintext survives STARTTLS. Octets that no
@@ -23,7 +18,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from qmtls.smtp.client_states import CALLS, REPLIES, STAGES, Call, State, Step, time_limit
+from qmtls.smtp.client_states import CALLS, REPLIES, Call, State, Step, time_limit
+from qmtls.smtp.client_transaction import Transactions
 from qmtls.smtp.client_work import Work
 from qmtls.smtp.events import (
     NEED_DATA,
@@ -32,11 +28,7 @@ from qmtls.smtp.events import (
     ClientEvent,
     Ended,
     Greeted,
-    Result,
-    SendContent,
-    Sent,
     Signal,
-    Stage,
     TlsGo,
     TlsRefused,
 )
@@ -50,28 +42,14 @@ __all__ = ["ClientSession", "Outgoing", "Unsendable", "time_limit"]
 _WORD = re.compile(r"[!-~]+")
 
 
-class ClientSession:
+class ClientSession(Transactions):
     """One connection, seen from the client.
 
     `extensions` maps upper-case EHLO keywords to their parameters; `limits` are those that the server announced,
-    `transactions` those that were begun.
+    `transactions` those that were begun; `replies` counts what the server said in whole replies.
     """
 
-    __slots__ = (
-        "_eof",
-        "_final",
-        "_helo",
-        "_open",
-        "_out",
-        "_parser",
-        "_stage",
-        "_state",
-        "_tls",
-        "_work",
-        "extensions",
-        "limits",
-        "transactions",
-    )
+    __slots__ = ("_eof", "_final", "_helo", "_tls", "extensions", "limits", "replies", "transactions")
 
     hello: ClassVar[bytes] = b"EHLO"
     steps: ClassVar[Mapping[Step, Callable[..., ClientEvent | None]]] = {}  # set below the class
@@ -81,26 +59,16 @@ class ClientSession:
         first octet."""
         if not _WORD.fullmatch(helo):
             raise ValueError(f"not a name for EHLO: {helo!r}")
+        super().__init__()
         self.extensions: dict[str, str] = {}
         self.limits = NO_LIMITS
-        self.transactions = 0
+        self.transactions = self.replies = 0
         self._helo = helo
-        self._parser = ReplyParser()
-        self._out: list[bytes] = []
-        self._state = State.GREETING
-        self._stage = Stage.GREETING  # kept for what is said after the end
-        self._work: Work | None = None
-        self._open = False  # the server may still hold a transaction: RSET must go before the next MAIL
         self._tls = secure
         self._eof = False
         self._final: Ended | None = None  # made outside next_event, to be given by it
 
     # ------------------------------------------------------------ what the adapter asks
-
-    @property
-    def stage(self) -> Stage:
-        """What we wait for; `time_limit` of it is how long."""
-        return STAGES.get(self._state, self._stage)
 
     @property
     def ready(self) -> bool:
@@ -196,7 +164,10 @@ class ClientSession:
 
     def end_content(self) -> None:
         """The content is complete: Sent or Ended follows."""
-        self._state = self._allow(Call.END_CONTENT)
+        state = self._allow(Call.END_CONTENT)
+        if self._parser.pending:
+            return  # a reply to content that has no end yet: whatever it says, the final dot is not sent
+        self._state = state
         if self._work is not None:
             self._out.append(self._work.stuffer.end())
 
@@ -211,10 +182,6 @@ class ClientSession:
         if state is None:
             raise RuntimeError(f"{call.value} is not possible while {self._state.value}")
         return state
-
-    def _current(self) -> Work:
-        assert self._work is not None, "states from MAIL to CONTENT have a transaction"
-        return self._work
 
     # ------------------------------------------------------------ what the peer says
 
@@ -231,7 +198,7 @@ class ClientSession:
             try:
                 reply = self._parser.next_reply()
             except MalformedReply as error:
-                return self._end(str(error))
+                return self._lose_count(str(error))
             if reply is None:
                 return self._end("connection lost") if self._eof else NEED_DATA
             event = self._take(reply)
@@ -244,24 +211,13 @@ class ClientSession:
         return self._end("connection lost") if self._eof else PAUSED
 
     def _take(self, reply: Reply) -> ClientEvent | None:
+        self.replies += 1
         if reply.code == 421:
             return self._end("the server ends the session", reply)
         step = REPLIES.get((self._state, reply.code // 100))
-        if step is None:
-            # Whatever it was meant for, replies and commands no longer match: it says nothing about a recipient.
-            return self._end(f'unexpected reply "{reply}"')
+        if step is None or self._early:
+            return self._lose_count(f'unexpected reply "{reply}"')
         return self.steps[step](self, reply)
-
-    def _end(self, why: str, reply: Reply | None = None, injected: bool = False) -> Ended:
-        """Over. Recipients refused before keep their own reply, all others share what happened here."""
-        stage = self._stage = self.stage
-        work, self._work = self._work, None
-        self._state = State.ENDED
-        self._out.clear()
-        results: tuple[Result, ...] = ()
-        if work is not None:
-            results = work.settle(Result(stage, reply, "" if reply else why))
-        return Ended(stage, why, reply, results, injected)
 
     # ------------------------------------------------------------ steps: greeting, TLS, end
 
@@ -299,83 +255,6 @@ class ClientSession:
     def _ask_answered(self, reply: Reply) -> Answered:
         self._state = State.CHALLENGED if 300 <= reply.code < 400 else State.READY
         return Answered(reply)
-
-    # ------------------------------------------------------------ steps: the transaction
-
-    def _was_reset(self, reply: Reply) -> None:
-        self._open = False
-        self._state = State.MAIL
-        work = self._current()
-        if not work.pipelined:
-            self._out.append(work.commands[0])
-
-    def _mail_taken(self, reply: Reply) -> None:
-        work = self._current()
-        work.mail_taken = True
-        self._state = State.RCPT
-        if not work.pipelined:
-            self._out.append(work.commands[1])
-
-    def _mail_refused(self, reply: Reply) -> Sent | None:
-        work = self._current()
-        refused = Result(Stage.MAIL, reply)
-        if not work.pipelined:
-            return self._finish(refused)
-        work.results = [refused] * len(work.results)
-        self._state = State.RCPT
-        return None
-
-    def _rcpt_taken(self, reply: Reply) -> Sent | None:
-        return self._next_recipient()
-
-    def _rcpt_refused(self, reply: Reply) -> Sent | None:
-        work = self._current()
-        if work.mail_taken:
-            work.results[work.at] = Result(Stage.RCPT, reply)
-        return self._next_recipient()
-
-    def _next_recipient(self) -> Sent | None:
-        work = self._current()
-        work.at += 1
-        if work.at < len(work.results):
-            if not work.pipelined:
-                self._out.append(work.commands[work.at + 1])
-            return None
-        if not work.pipelined:
-            if not work.has_takers:
-                return self._finish(None)
-            self._out.append(b"DATA\r\n")
-        self._state = State.DATA
-        return None
-
-    def _go_ahead(self, reply: Reply) -> ClientEvent | None:
-        work = self._current()
-        if work.has_takers:
-            self._state = State.SENDING
-            return SendContent()
-        self._state = State.CONTENT
-        self._out.append(b".\r\n")
-        return None
-
-    def _data_refused(self, reply: Reply) -> Sent:
-        return self._finish(Result(Stage.DATA, reply))
-
-    def _cut_short(self, reply: Reply) -> Ended:
-        """The server lost patience before the end; what it expects next is unknown, so the session ends."""
-        return self._end("the server refused the content before its end", reply)
-
-    def _finished(self, reply: Reply) -> Sent:
-        # RFC 5321 section 4.1.1.4: whatever the reply, the transaction is over on the other side too.
-        self._current().mail_taken = False
-        return self._finish(Result(Stage.CONTENT, reply))
-
-    def _finish(self, for_open: Result | None) -> Sent:
-        """The one place where a transaction ends well enough for another to follow."""
-        work = self._current()
-        self._work = None
-        self._open = work.mail_taken
-        self._state = State.READY
-        return Sent(work.settle(for_open) if for_open else tuple(own for own in work.results if own))
 
 
 STEPS: Mapping[Step, Callable[..., ClientEvent | None]] = {

@@ -23,6 +23,10 @@ class Work:
     def has_takers(self) -> bool:
         return None in self.results
 
+    def forget(self) -> None:
+        """Nothing is known of any recipient."""
+        self.results = [None] * len(self.results)
+
     def settle(self, result: Result) -> tuple[Result, ...]:
         """The final results: `result` for all that are still open."""
         return tuple(own or result for own in self.results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +15,10 @@ from zope.interface import implementer
 from tests.net import certs
 from tests.net.certs import Leaf
 
+_POSITIVE = re.compile(rb"2[0-9][0-9](?:[ -]|\r?\Z)")
 CLOSE = "close"  # ends the connection instead of a reply
 HANG = "hang"  # says nothing
-Answer = str | Callable[["Visit", str], str]
+Answer = str | bytes | Callable[["Visit", str], str | bytes]
 
 
 @dataclass
@@ -31,10 +33,11 @@ class Mail:
 
 @dataclass
 class Host:
-    """What a host does. A reply beginning with the word itself, "250 ok", or CLOSE or HANG; "" for the default."""
+    """What a host does. A reply beginning with the word itself, "250 ok", or CLOSE or HANG; octets as they are; "" for
+    the default."""
 
     leaf: Leaf | None = None  # STARTTLS is offered if there is one
-    greeting: str = "220 there"
+    greeting: Answer = "220 there"
     ehlo: Sequence[str] = ("there", "PIPELINING", "8BITMIME", "SIZE 0")
     replies: dict[str, Answer] = field(default_factory=dict)  # by verb; "." for the end of content
     inject: bytes = b""  # behind the 220 of STARTTLS
@@ -89,7 +92,8 @@ class Visit(Protocol):
             return
         if self.host.implicit and self.host.leaf is not None:
             self._transport.startTLS(_Shows(self.host.context or certs.context(self.host.leaf)))
-        self.reply(self.host.greeting)
+        greeting = self.host.greeting
+        self.reply(greeting(self, "") if callable(greeting) else greeting)
 
     def connectionLost(self, reason: object = None) -> None:
         self.lost = True
@@ -99,8 +103,10 @@ class Visit(Protocol):
         name = self._transport.getHandle().get_servername()
         self.server_name = name.decode() if name else None
 
-    def reply(self, text: str) -> None:
-        if text == CLOSE:
+    def reply(self, text: str | bytes) -> None:
+        if isinstance(text, bytes):
+            self._transport.write(text)
+        elif text == CLOSE:
             self._transport.loseConnection()
         elif text == HANG:
             self.silent = True
@@ -189,7 +195,7 @@ class Visit(Protocol):
             return
         answer = self.host.replies.get(".", "")
         text = (answer(self, "") if callable(answer) else answer) or "250 2.0.0 taken"
-        if text.startswith("250"):
+        if _taken(text):
             self.host.mail.append(Mail(self.sender, self.recipients, content, self.tls))
         self.sender, self.recipients = "", []
         self.reply(text)
@@ -199,7 +205,7 @@ class Visit(Protocol):
         answer = self.host.replies.get(".", "")
         for recipient in recipients:
             text = (answer(self, recipient) if callable(answer) else answer) or "250 2.0.0 taken"
-            if text.startswith("250"):
+            if _taken(text):
                 self.host.mail.append(Mail(self.sender, [recipient], content, self.tls))
             self.reply(text)
             if text == CLOSE:
@@ -212,3 +218,8 @@ class Visit(Protocol):
     def on_quit(self, line: str) -> None:
         self.reply("221 bye")
         self._transport.loseConnection()
+
+
+def _taken(text: str | bytes) -> bool:
+    octets = text if isinstance(text, bytes) else text.encode()
+    return _POSITIVE.match(octets) is not None

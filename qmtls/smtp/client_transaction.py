@@ -118,10 +118,6 @@ class Transactions:
         return None
 
     def _go_ahead(self, reply: Reply) -> ClientEvent | None:
-        if self._parser.pending:
-            # It cannot be about content that was not sent. A refusal counts (CUT_SHORT), all else ends the session.
-            self._state = State.SENDING
-            return None
         if self._current().has_takers:
             self._state = State.SENDING
             return SendContent()

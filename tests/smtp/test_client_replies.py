@@ -215,5 +215,18 @@ def test_a_reply_that_began_before_the_end_of_the_content(rest: bytes, code: int
     assert not any("duplicate" in judge_result(result, "there").reason for result in ended.results)
 
 
+def test_a_reply_too_many_makes_the_last_refusal_that_of_data() -> None:
+    """c is refused, a and b are not; the server's go-ahead behind it tells that the count is wrong."""
+    session = ClientSession("client.example")
+    for said in (b"220 there\r\n", b"250-there\r\n250 PIPELINING\r\n"):
+        session.receive_data(said)
+        session.next_event()
+    session.begin(Outgoing(SENDER, THREE, 9))
+    session.receive_data(b"250 ok\r\n250 ok\r\n250 a\r\n250 b\r\n550 5.1.1 c\r\n354 go\r\n")
+    ended = session.next_event()
+    assert isinstance(ended, Ended)
+    assert [result.reply for result in ended.results] == [None] * 3
+
+
 def test_every_kind_is_there() -> None:
     assert {said.kind for said in SAID.values()} == set(Kind)

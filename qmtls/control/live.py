@@ -18,7 +18,12 @@ def fingerprint(control: Path, outside: Iterable[Path] = ()) -> Hashable:
     The ctime is there for what leaves the mtime alone: chmod (the mend for a key that others can read), `cp -p`, a
     file renamed over another. A link stands for what it points to. What cannot be looked at stands for its error.
     """
-    return (*_directory(os.fspath(control), ""), *map(_outside, outside))
+    return (*_directory(os.fspath(control), ""), look_at(outside))
+
+
+def look_at(paths: Iterable[Path]) -> Hashable:
+    """Equal as long as none of these has changed; of a directory, the names in it. Never raises."""
+    return tuple(map(_outside, paths))
 
 
 def _directory(path: str, prefix: str) -> Iterator[tuple[object, ...]]:

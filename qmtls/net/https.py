@@ -23,6 +23,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
 from zope.interface import implementer
 
+from qmtls.control.live import look_at
+from qmtls.net.authorities import system_authorities
 from qmtls.net.contexts import base_context, store_of
 from qmtls.net.httpsline import HttpsLine, HttpsTrouble
 from qmtls.net.resolver import DnsTrouble, Resolver
@@ -46,6 +48,8 @@ class PolicyFetcher:
     ) -> None:
         self._reactor = reactor
         self._resolver = resolver
+        self._anchors = anchors
+        self._seen = look_at(system_authorities())  # first: what changes meanwhile is a change
         self._context = https_context(anchors)
         self._port = port
 
@@ -68,7 +72,7 @@ class PolicyFetcher:
             raise HttpsTrouble(str(trouble)) from trouble
         if not addresses:
             raise HttpsTrouble(f"the policy host {host} has no address")
-        line = HttpsLine(self._reactor, self._context, host, addresses, self._port)
+        line = HttpsLine(self._reactor, self._current(), host, addresses, self._port)
         pool = HTTPConnectionPool(self._reactor, persistent=False)
         agent = Agent.usingEndpointFactory(self._reactor, OneLine(line), pool)
         try:
@@ -86,6 +90,12 @@ class PolicyFetcher:
             ) from problem
         finally:
             line.abort()
+
+    def _current(self) -> SSL.Context:
+        """Authorities are read once, and again when they have changed."""
+        if self._anchors is None and (seen := look_at(system_authorities())) != self._seen:
+            self._context, self._seen = https_context(None), seen
+        return self._context
 
     async def _body(self, response: Any, host: str) -> bytes:
         if response.code != 200:

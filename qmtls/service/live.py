@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from qmtls.control.compile import compile_control
 from qmtls.control.live import fingerprint
 from qmtls.control.settings import ControlError, Settings
+from qmtls.net.authorities import system_authorities
 from qmtls.net.channel import OffReactor
 from qmtls.net.contexts import ContextError
 from qmtls.net.snapshot import Snapshot, make_snapshot
@@ -29,12 +30,17 @@ log = Logger()
 def load(control: Path, outside: tuple[Path, ...] = ()) -> Snapshot:
     """The snapshot to start with. `outside`: files elsewhere that counted until now. ControlError or ContextError."""
     for _ in range(MOST_LOOKS):
-        seen = fingerprint(control, outside)  # first: what changes while it is read is a change
+        seen = _look(control, outside)  # first: what changes while it is read is a change
         settings = compile_control(control)
         if settings.outside == outside:
             break
         outside = settings.outside  # names of files come to light by reading: again, with a look at them before
     return make_snapshot(settings, seen)
+
+
+def _look(control: Path, outside: tuple[Path, ...]) -> Hashable:
+    """What counts: the directory, what it names elsewhere, and the system's certificate authorities."""
+    return fingerprint(control, (*outside, *system_authorities()))
 
 
 class LiveSettings:
@@ -67,7 +73,7 @@ class LiveSettings:
     def look(self) -> None:
         """Once a second: reloads if a file changed, and did not change again since the last look."""
         try:
-            seen = fingerprint(self._control, self._outside)
+            seen = _look(self._control, self._outside)
         except OSError as problem:
             self._say(f"reload failed, the old settings stay: {self._control}: {problem.strerror}")
             return
@@ -90,7 +96,7 @@ class LiveSettings:
         self._unsettled = None
         self._looks = 0
         try:
-            self._seen = fingerprint(self._control, self._outside)
+            self._seen = _look(self._control, self._outside)
         except OSError:
             pass  # the compilation will say what is wrong
         compiling: Deferred[Snapshot] = self._off_reactor(lambda: load(self._control, self._outside))
@@ -122,7 +128,7 @@ class LiveSettings:
                 self._say(f"reload failed, the old settings stay: {one}")
             if problem.outside != self._outside:  # the mend may be to put such a file there
                 self._outside = problem.outside
-                self._seen = fingerprint(self._control, self._outside)
+                self._seen = _look(self._control, self._outside)
         elif isinstance(problem, (ContextError, OSError)):
             self._say(f"reload failed, the old settings stay: {problem}")
         else:

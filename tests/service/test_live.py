@@ -70,6 +70,20 @@ def test_a_change_is_seen(live: Live) -> None:
     assert len(live.said) == 1
 
 
+def test_the_systems_authorities_are_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tmp_path / "ca-certificates.crt"
+    bundle.write_bytes(b"")
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    live = Live(tmp_path)
+    live.look()
+    assert not live.said
+    before = live.live.current()
+    bundle.write_bytes(certs.authority().pem)
+    live.look()
+    assert live.said == [f"reloaded {live.control}"]
+    assert live.live.current().client is not before.client
+
+
 def test_a_file_that_is_being_written_does_not_count(live: Live) -> None:
     """Between its truncation and its first line it says nothing at all."""
     live.write(tlspolicy="a.example encrypt\n")

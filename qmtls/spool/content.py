@@ -10,30 +10,61 @@ from collections.abc import Callable, Iterator
 
 from qmtls.spool.api import Malformed, SpoolError
 from qmtls.spool.files import UNREADABLE, Files, trouble
+from qmtls.spool.history import LOG_LIMIT
 from qmtls.spool.record import HEAD_LIMIT, Head, decode_head, ends
 
 CHUNK = 64 * 1024  # octets read at a time; smaller messages are read whole, with their head
+LOG_CHUNK = 4096  # of a log: most have no more
 
 Opener = Callable[[], int]  # a descriptor of the message's file, wherever it is by now
 
 
 def read_head(files: Files, fd: int) -> tuple[Head, bytes]:
     """The head, and all octets read on the way. Malformed if the file's length is not what the head says."""
+    read, length = read_start(files, fd, CHUNK)
+    return understood(read, length), read
+
+
+def read_start(files: Files, fd: int, first: int) -> tuple[bytes, int]:
+    """Octets with the whole head, if there is one, and the length of the file. Malformed, SpoolError.
+
+    `first`: how many are read at once, at first.
+    """
     try:
-        read = files.read(fd, CHUNK, 0)
+        read = files.read(fd, first, 0)
         while read and not ends(read):
             more = files.read(fd, min(len(read), HEAD_LIMIT), len(read))
             if not more:
                 break
             read += more
-        length = files.size(fd)
+        return read, files.size(fd)
     except OSError as error:
         raise unreadable("read", error) from error
+
+
+def understood(read: bytes, length: int) -> Head:
+    """The head in these first octets of a file of `length`. Malformed also if that is not what the head says."""
     head = decode_head(read)
     if length != head.length + head.size:
         kind = "cut short" if length < head.length + head.size else "longer than it was"
         raise Malformed(f"{kind}: {length - head.length} octets of content, not {head.size}")
-    return head, read
+    return head
+
+
+def read_log(files: Files, fd: int) -> bytes:
+    """The whole log. Malformed if it is too long, SpoolError."""
+    try:
+        more = files.read(fd, LOG_CHUNK, 0)
+        if len(more) < LOG_CHUNK:
+            return more
+        log = bytearray(more)
+        while more and len(log) <= LOG_LIMIT:
+            log += (more := files.read(fd, CHUNK, len(log)))
+    except OSError as error:
+        raise unreadable("read its log", error) from error
+    if len(log) > LOG_LIMIT:
+        raise Malformed(f"its log is longer than {LOG_LIMIT} octets")
+    return bytes(log)
 
 
 def unreadable(what: str, error: OSError) -> Malformed | SpoolError:

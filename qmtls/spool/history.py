@@ -14,12 +14,13 @@ import json
 from itertools import groupby
 
 from qmtls.spool.api import Attempt, Malformed
+from qmtls.spool.record import decode_json
 
 LOG_LIMIT = 64 * 1024 * 1024  # octets: 10,000 recipients, 5 days of attempts
+_INT = frozenset({int})
 _KEYS = frozenset({"time", "event", "done", "failed", "deferred", "reasons"})
 _MORE_KEYS = _KEYS | {"unmet"}
 
-_decode = json.JSONDecoder().decode
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -46,7 +47,7 @@ def decode_history(log: bytes) -> tuple[Attempt, ...]:
         if not line:
             continue
         try:
-            parts = _decode(line.decode("utf-8"))
+            parts = decode_json(line.decode("utf-8"))
         except (ValueError, RecursionError):
             continue
         attempts.append(_attempt(parts))
@@ -82,6 +83,8 @@ def _reasons(value: object) -> tuple[tuple[int, str], ...]:
 
 
 def _indices(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(type(n) is int and n >= 0 for n in value):
+    if value == []:
+        return ()
+    if not isinstance(value, list) or not _INT.issuperset(map(type, value)) or min(value) < 0:
         raise Malformed("log: recipients are not a list of numbers")
     return tuple(value)

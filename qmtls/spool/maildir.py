@@ -21,7 +21,6 @@ from qmtls.spool.api import (
     Content,
     Filing,
     Incoming,
-    Malformed,
     NotInSpool,
     SpoolError,
     Steps,
@@ -29,10 +28,11 @@ from qmtls.spool.api import (
     Waiting,
     run_through,
 )
-from qmtls.spool.content import CHUNK, FileContent, StoredContent, read_head, unreadable
+from qmtls.spool.content import FileContent, StoredContent, read_head, read_log, unreadable
 from qmtls.spool.directories import Directories
 from qmtls.spool.files import TOGETHER, Files, OsFiles, trouble
-from qmtls.spool.history import LOG_LIMIT, decode_history
+from qmtls.spool.glance import ALL, Choice, Glance, Problem, glances
+from qmtls.spool.history import decode_history
 from qmtls.spool.incoming import MaildirIncoming
 from qmtls.spool.record import is_id
 from qmtls.spool.spares import Spares
@@ -175,31 +175,16 @@ class MaildirSpool:
             return Waiting(id, 0.0)
 
     def stored(self, id: str) -> Stored:
-        """All but the content, as it was at one moment. NotInSpool, Malformed, or SpoolError.
+        """All but the content. NotInSpool, Malformed, or SpoolError."""
+        for _, found in self.glances([id]):
+            if isinstance(found, Exception):
+                raise found
+            return found.stored()
+        raise NotInSpool(id)
 
-        The owner writes new messages over the files of finished ones, if those were never tried: what was read while
-        such a message went is not of this message, and was never there.
-        """
-        waiting = None
-        try:
-            fd, tried = self._bin.open_tried(id)
-            try:
-                head = read_head(self._files, fd)[0]
-                if tried:
-                    waiting = listing.tried(id, self._files.mtime_of(fd))
-            except OSError as error:
-                raise trouble(f"look at {id}", error) from error
-            finally:
-                self._files.close(fd)
-            history = self.history(id)
-        except Malformed:
-            if self.look(id) is None:
-                raise NotInSpool(id) from None
-            raise
-        waiting = waiting or self.look(id)
-        if waiting is None:
-            raise NotInSpool(id)
-        return Stored(waiting, head.envelope, head.size, history)
+    def glances(self, ids: Iterable[str], choice: Choice = ALL) -> Iterator[tuple[str, Glance | Problem]]:
+        """Many messages as they lie there, without those that are gone or that `choice` rules out."""
+        return glances(self._bin, ids, choice)
 
     def envelope(self, id: str) -> Envelope:
         fd = self._bin.open_message(id)
@@ -228,18 +213,9 @@ class MaildirSpool:
         except OSError as error:
             raise unreadable(f"open log/{id}", error) from error
         try:
-            log = bytearray()
-            more = CHUNK
-            while len(log) <= LOG_LIMIT and more == CHUNK:
-                log += (read := self._files.read(fd, CHUNK, len(log)))
-                more = len(read)
-        except OSError as error:
-            raise unreadable(f"read log/{id}", error) from error
+            return decode_history(read_log(self._files, fd))
         finally:
             self._files.close(fd)
-        if len(log) > LOG_LIMIT:
-            raise Malformed(f"log/{id}: longer than {LOG_LIMIT} octets")
-        return decode_history(bytes(log))
 
     # ---------------------------------------------------------------- filing
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from qmtls.access import AccessRules
 from qmtls.control.authroutes import read_logins
 from qmtls.control.clientcerts import read_client_credentials
+from qmtls.control.destinations import read_destinations
 from qmtls.control.dkim import read_dkim_keys
 from qmtls.control.dnssettings import read_dns
 from qmtls.control.holds import read_holds
@@ -111,6 +112,7 @@ def compile_control(control: Path) -> Settings:
         limits=read_limits(files, access.networks),
         users=read_users(files),
         holds=read_holds(files),
+        terms=read_destinations(files, routing, count["concurrencyremote"]),
         client_credentials=client_credentials,
         outside=files.outside,
         dns_trusted=dns.trusted,

@@ -13,6 +13,7 @@ from qmtls.access import AccessRules
 from qmtls.delivery.dkim import DkimKeys
 from qmtls.delivery.holds import Holds
 from qmtls.delivery.routes import Routing
+from qmtls.delivery.terms import TermRules
 from qmtls.delivery.tlsreport import Reporting
 from qmtls.limits import LimitRules
 from qmtls.recipients import Recipients
@@ -115,6 +116,7 @@ class Settings:
     users: Mapping[str, User] = field(default_factory=dict)  # by name; {} = no AUTH with a password
     logins: Logins = field(default_factory=dict)  # at relays of `smtproutes`
     holds: Holds = field(default_factory=Holds)  # mail that stays in the queue
+    terms: TermRules = field(default_factory=TermRules)  # what next hops bear
     tls_reports: Reporting | None = None  # None = no TLS reports are sent
     dkim: DkimKeys = field(default_factory=dict)  # {} = nothing is signed
     client_credentials: Mapping[str, Credential | None] = field(default_factory=dict)  # clientcerts/; None = none shown

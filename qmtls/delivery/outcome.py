@@ -39,6 +39,7 @@ class Outcome:
     `host` is the host that answered, "" if none was reached. `tls` is the verdict's summary for the log.
     `notice` of a delivery: the sender is to be told of it by us.
     `unmet` is the verdict's sentence where a TLS demand was not met: such mail has a lifetime of its own.
+    `look` is when a next hop that was left alone is looked at again, Unix seconds: mail that waits for it is due then.
     `since` is when the first of a row of attempts met none, Unix seconds; 0.0 if nobody asked yet.
     """
 
@@ -51,6 +52,7 @@ class Outcome:
     notice: Notice | None = None
     unmet: str = ""
     since: float = 0.0
+    look: float = 0.0
 
     @property
     def leaves_nothing(self) -> bool:

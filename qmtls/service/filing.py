@@ -83,7 +83,8 @@ class Registrar:
         now = self.now()
         reporter = Reporter(self.committer, self.ids, self.own_spool, self.offer, self.say, self.is_mailbox)
         ending = _Ending(attempt, self.settings(), now, reporter)
-        due = next_due(attempt.arrived, now, random())
+        own = next_due(attempt.arrived, now, random())
+        due = min((outcome.look or own for outcome in ending.waiting.values()), default=own)
         while True:
             try:
                 await ending.tell()

@@ -41,11 +41,24 @@ class Workshop:
     signer: Signer | None = None
 
 
-class Lane:
-    """At most one channel, with the snapshot, next hop, target and TLS demand it was opened for."""
+class Crowded(Exception):
+    """The hosts turn out to be such as have all the lanes that they bear; nothing was sent."""
 
-    def __init__(self, shop: Workshop) -> None:
+
+Found = Callable[[Sequence[Target]], None]  # told of the hosts before they are tried; may raise Crowded
+
+
+class Lane:
+    """At most one channel, with the snapshot, next hop, target and TLS demand it was opened for.
+
+    `most` is the number of messages that a channel carries; 0 = any.
+    """
+
+    def __init__(self, shop: Workshop, found: Found, most: int = 0) -> None:
         self._shop = shop
+        self._found = found
+        self._most = most
+        self._carried = 0
         self._channel: Channel | None = None
         self._next_hop: NextHop | None = None
         self._target: Target | None = None
@@ -59,7 +72,14 @@ class Lane:
             return False
         if self._policy is not None and not self._policy.reuse:
             return False  # connection_reuse=no: it has carried its one message
+        if 0 < self._most <= self._carried:
+            return False
         return self._snapshot is self._shop.current()
+
+    @property
+    def channel(self) -> Channel | None:
+        """The last one that a task was put to, until it is closed."""
+        return self._channel
 
     def on_end(self, call: Callable[..., None] | None) -> None:
         """`call` when the peer ends the idle channel."""
@@ -100,6 +120,7 @@ class Lane:
         if self.usable and self._meets_demand(task.next_hop):
             channel = self._channel
             assert channel is not None
+            self._carried += 1
             waiting = await sending.put_to(channel, task.recipients, reused=True)
             if not waiting:
                 return sending.outcomes
@@ -164,6 +185,8 @@ class Lane:
             # Others of this task were answered already: this concerns those only who were not.
             sending.give_up(waiting, problem.outcome, all_asked=False)
             return
+        if not sending.outcomes:
+            self._found(targets)
         for target in targets:
             if target == tried:
                 continue
@@ -179,7 +202,7 @@ class Lane:
                 continue
             self.close()
             self._channel, self._target, self._snapshot = channel, target, snapshot
-            self._next_hop, self._policy = task.next_hop, policy
+            self._next_hop, self._policy, self._carried = task.next_hop, policy, 1
             asked.add(target.name)
             waiting = await sending.put_to(channel, waiting, reused=False)
             if not waiting:

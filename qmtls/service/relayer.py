@@ -295,6 +295,7 @@ class Relayer:
 
     def make_all_due(self) -> None:
         """ALRM: every waiting message now."""
+        self.destinations.look_now()
         self._waiting.make_due()
         self._schedule()
 

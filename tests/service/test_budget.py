@@ -7,7 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmtls.service.budget import TRIES, Budget, Lanes
+from qmtls.delivery.window import Window
+from qmtls.service.budget import TRIES, Budget, Lanes, Pool
 from tests.net.hosts import HANG, Host
 from tests.service.office import Office
 
@@ -16,7 +17,10 @@ class Hop:
     """A next hop with `work` for as many lanes."""
 
     def __init__(self, lanes: Lanes, work: int, limit: int = 20) -> None:
-        self.budget = Budget(lambda: limit, lanes)
+        pool = Pool(frozenset({"mx"}), limit)
+        pool.window = Window(limit)
+        pool.use(limit)
+        self.budget = Budget("a.example", pool, lanes)
         self.work = work
         self.lanes = 0
 
@@ -28,6 +32,7 @@ class Hop:
     def end(self) -> None:
         """One of its lanes ends."""
         self.lanes -= 1
+        self.budget.rest()
         self.budget.give_back()
 
 
@@ -81,7 +86,7 @@ def test_every_task_gets_its_lane_in_the_end(limit: int, hops: list[tuple[int, i
         if not running:
             break
         assert lanes.used == sum(hop.lanes for hop in all_hops) <= limit
-        assert all(hop.lanes == hop.budget.used <= hop.budget.limit() for hop in all_hops)
+        assert all(hop.lanes == hop.budget.used == hop.budget.working <= hop.budget.most for hop in all_hops)
         ends = chance.choice(running)  # type: ignore[attr-defined]
         ends.end()
         ends.wake()  # as a destination does when a lane of its own has ended

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qmtls.delivery.plan import NextHop
-from qmtls.service.budget import Budget
+from qmtls.service.budget import Budget, Lanes, Pool
 from qmtls.service.destination import REMEMBERED_TASKS
 from tests.net import certs, wire
 from tests.net.hosts import HANG, Host, Visit
@@ -134,12 +134,13 @@ class _Waits:
 
 
 def test_a_lane_given_back_passes_those_who_need_it_no_more() -> None:
-    budget = Budget(lambda: 1)
+    budget = Budget("a.example", Pool(frozenset({"mx"}), 1), Lanes())
     first, idle, hungry = _Waits(budget, 1), _Waits(budget, 1), _Waits(budget, 1)
     for one in (first, idle, hungry):
         one.wake()
     idle.work = 0  # its own lane did it
     assert (first.lanes, idle.lanes, hungry.lanes) == (1, 0, 0)
+    budget.rest()
     budget.give_back()
     assert hungry.lanes == 1
     assert budget.used == 1

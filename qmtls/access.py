@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Protocol
 
+from qmtls.lookup import folded, is_listed, nearest
 from qmtls.networks import Network, NetworkTable, read_address
-from qmtls.smtp.address import Address, folded
+from qmtls.smtp.address import Address
 from qmtls.smtp.events import Transaction
 from qmtls.smtp.reply import Reply, printable, reply
 from qmtls.tls.clients import BY_KEY, ClientMatch, ClientRule, ClientRules
@@ -143,7 +144,7 @@ def decide_recipient(
     if sender is not None and rules.bad_mail_from and _is_bad_sender(rules, sender):
         return BAD_SENDER
     meant = _stored_path(rules, peer, path) or path
-    ours = not path.domain or _is_listed(rules.rcpt_hosts, meant.host)
+    ours = not path.domain or is_listed(rules.rcpt_hosts, meant.host)
     by, rule = "", None
     if peer.submission or not ours:
         if not peer.submission:
@@ -169,7 +170,7 @@ def decide_recipient(
 
 def _unproven_sender(rules: AccessRules, peer: Peer, reverse_path: Address) -> Refuse | None:
     """`tlssenders`: the line for the sender's domain, else that of its nearest parent."""
-    rule = _nearest(rules.senders, reverse_path.host)
+    rule = nearest(rules.senders, reverse_path.host)
     if rule is None:
         return None
     if not peer.tls:
@@ -226,28 +227,6 @@ def _stored_path(rules: AccessRules, peer: Peer, path: Address) -> Address | Non
         if ours is not None and read_address(literal) == ours:
             return Address(path.local_part, rules.local_ip_host)
     return None
-
-
-def _nearest(senders: Mapping[str, SenderRule], host: str) -> SenderRule | None:
-    """The entry for the whole name, else for its longest suffix that begins with a dot."""
-    found = senders.get(host)
-    dot = host.find(".")
-    while found is None and dot >= 0:
-        found = senders.get(host[dot:])
-        dot = host.find(".", dot + 1)
-    return found
-
-
-def _is_listed(hosts: frozenset[str], host: str) -> bool:
-    """As rcpthosts reads: the whole name, or any suffix of it that begins with a dot."""
-    if host in hosts:
-        return True
-    dot = host.find(".")
-    while dot >= 0:
-        if host[dot:] in hosts:
-            return True
-        dot = host.find(".", dot + 1)
-    return False
 
 
 def _relay_network(rules: AccessRules, address: str) -> str:

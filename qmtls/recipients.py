@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qmtls.smtp.address import Address, folded, is_domain, is_dot_string
+from qmtls.lookup import folded, nearest
+from qmtls.smtp.address import Address, is_domain, is_dot_string
 
 if TYPE_CHECKING:  # with it comes all of cryptography, which `qmtls mailbox` can do without
     from qmtls.tls.policy import Origin
@@ -69,11 +70,7 @@ class VirtualDomains:
             if found is None:
                 found = prepends.get(f"{name}@{host}")
         if found is None:
-            found = prepends.get(host)
-        dot = host.find(".")
-        while found is None and dot >= 0:
-            found = prepends.get(host[dot:])
-            dot = host.find(".", dot + 1)
+            found = nearest(prepends, host)
         return prepends.get("", "") if found is None else found
 
 

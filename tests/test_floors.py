@@ -18,7 +18,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         f"qmtls.{name}"
-        for name in ("networks", "smtp.reply", "smtp.address", "smtp.envelope", "smtp.errors", "tls.facts", "tls.pin")
+        for name in (
+            "lookup",
+            "networks",
+            "smtp.reply",
+            "smtp.address",
+            "smtp.envelope",
+            "smtp.errors",
+            "tls.facts",
+            "tls.pin",
+        )
     ),
     frozenset({"qmtls.smtp", "qmtls.tls"}),
     frozenset({"qmtls.smtp.server", "qmtls.smtp.client", "qmtls.smtp.client_lmtp"}),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Set
 
 from qmtls.control.findings import Finding, FindingLevel
 from qmtls.control.settings import Settings
+from qmtls.lookup import is_listed
 from qmtls.recipients import POSTMASTER, Alias, Recipients
 from qmtls.smtp.address import Address
 from qmtls.tls.policy import Origin
@@ -75,7 +76,7 @@ def _virtual(settings: Settings, mailboxes: Set[str]) -> Iterator[Finding]:
                 f"nobody takes this mail: there is no mailbox or alias {prepend}, and none that begins with {prepend}-"
             )
             yield Finding(FindingLevel.WARNING, origin, f"{text}; run: qmtls mailbox add {prepend}")
-        if domain and not _is_listed(settings.access.rcpt_hosts, domain):
+        if domain and not is_listed(settings.access.rcpt_hosts, domain):
             text = f"{domain} is not in rcpthosts: mail from outside is refused; add it there"
             yield Finding(FindingLevel.WARNING, origin, text)
 
@@ -83,7 +84,3 @@ def _virtual(settings: Settings, mailboxes: Set[str]) -> Iterator[Finding]:
 def _beginnings(names: Set[str]) -> set[str]:
     """Each name, and what stands before each of its hyphens."""
     return {name[:end] for name in names for end in (len(name), *(i for i, c in enumerate(name) if c == "-"))}
-
-
-def _is_listed(hosts: frozenset[str], domain: str) -> bool:
-    return domain in hosts or any(domain[i:] in hosts for i, c in enumerate(domain) if c == ".")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from qmtls.lookup import folded, nearest
 from qmtls.recipients import VirtualDomains
-from qmtls.smtp.address import Address, folded
+from qmtls.smtp.address import Address
 from qmtls.tls.policy import Origin
 
 
@@ -49,11 +50,4 @@ class Routing:
         """The line that holds for `domain` (lower case), searched as qmail-remote does: the whole name, then
         each suffix that begins with a dot, then the line for all the rest. None: no line does."""
         routes = self.routes
-        if not routes:
-            return None
-        found = routes.get(domain)
-        dot = domain.find(".")
-        while found is None and dot >= 0:
-            found = routes.get(domain[dot:])
-            dot = domain.find(".", dot + 1)
-        return routes.get("") if found is None else found
+        return (nearest(routes, domain) or routes.get("")) if routes else None

@@ -7,12 +7,13 @@ compare equal. What does not match the grammar is an `AddressError`, whose text 
 from __future__ import annotations
 
 import re
-import string
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import idna
+
+from qmtls.lookup import folded as folded
 
 MAX_LOCAL_PART = 64  # octets; RFC 5321 section 4.5.3.1.1
 MAX_DOMAIN = 255  # octets; section 4.5.3.1.2
@@ -31,7 +32,6 @@ _IS_QUOTED = re.compile(_QUOTED)
 _IS_DOMAIN = re.compile(_DOMAIN)
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _TO_ESCAPE = re.compile(r'(["\\])')
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
@@ -98,12 +98,6 @@ def parse_address(text: str, *, smtputf8: bool = False) -> Address:
 def is_domain(text: str) -> bool:
     """True for a host name in ASCII as mailboxes and source routes have it."""
     return len(text) <= MAX_DOMAIN and _IS_DOMAIN.fullmatch(text) is not None
-
-
-def folded(text: str) -> str:
-    """For comparisons without case: ASCII letters only. The Kelvin sign is another character than k, and so another
-    user, though Python's lower() makes it one."""
-    return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 def is_dot_string(text: str) -> bool:

@@ -14,6 +14,7 @@ from datetime import date
 
 from cryptography import x509
 
+from qmtls.lookup import parents
 from qmtls.tls.demand import Level as Level
 from qmtls.tls.demand import Origin as Origin
 from qmtls.tls.demand import Policy as Policy
@@ -125,10 +126,7 @@ def pinned_hosts(rules: PolicyRules, hosts: Sequence[str]) -> frozenset[str]:
 def _line_keys(domain: str, route: str) -> Iterator[str]:
     if domain:
         yield domain
-        dot = domain.find(".")
-        while dot >= 0:
-            yield domain[dot:]
-            dot = domain.find(".", dot + 1)
+        yield from parents(domain)
     if route:
         yield route
         yield route.rpartition("]")[0] + "]"

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Protocol
 
+from qmtls.lookup import folded, parents
+
 
 class Mailbox(Protocol):
     """What a pattern wants to know of an address: `host` is for comparisons (lower case, A-labels, no final dot)."""
@@ -44,26 +46,12 @@ class Patterns:
         return not self.words.isdisjoint(words_for(address))
 
 
-def _folded(text: str) -> str:
-    """As smtp.address.folded: of octets, lower() changes ASCII letters only."""
-    return (
-        text.lower()
-        if text.isascii()
-        else text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
-    )
-
-
 def words_for(address: Mailbox | None) -> list[str]:
     """Every pattern that fits the address. ASCII letters of the local part are compared without case."""
     if address is None:
         return ["<>"]
     host = address.host
-    words = [f"@{host}", f"{_folded(address.local_part)}@{host}"]
-    dot = host.find(".")
-    while dot >= 0:
-        words.append(host[dot:])
-        dot = host.find(".", dot + 1)
-    return words
+    return [f"@{host}", f"{folded(address.local_part)}@{host}", *parents(host)]
 
 
 @dataclass(frozen=True, slots=True)

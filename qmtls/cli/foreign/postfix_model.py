@@ -8,12 +8,13 @@ our own parser, so that one can be held against the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qmtls.cli.foreign.demand import NOBODY, SYSTEM, VERSIONS, Demand, anchors_of
 from qmtls.cli.foreign.postfix_files import Entry, Main
+from qmtls.lookup import parents
 from qmtls.tls.names import is_host_name
 from qmtls.tls.pin import PinError, read_certificates
 
@@ -117,7 +118,7 @@ class Postfix:
 
     def route(self, domain: str) -> tuple[str, str]:
         """(transport, next hop) for a recipient's domain; the next hop is word for word what policies are keyed by."""
-        for key in (*parents(domain), "*"):
+        for key in (domain, *parents(domain), "*"):
             entry = self.transports.get(key)
             if entry is None:
                 continue
@@ -132,7 +133,7 @@ class Postfix:
     def policy_of(self, nexthop: str) -> Entry | None:
         """The table line that holds for a next hop; None: the default does."""
         nexthop = nexthop.lower()
-        keys = parents(nexthop) if is_host_name(nexthop.removeprefix(".")) else iter((nexthop,))
+        keys = (nexthop, *(parents(nexthop) if is_host_name(nexthop.removeprefix(".")) else ()))
         return next((self.policies[key] for key in keys if key in self.policies), None)
 
     def decide(self, domain: str, host: str) -> Demand:
@@ -261,15 +262,6 @@ def allowed_versions(protocols: str) -> frozenset[str]:
             chosen.add(version)
     usable = allowed & chosen if chosen else allowed
     return frozenset(version for version in VERSIONS if version.lower() in usable)
-
-
-def parents(name: str) -> Iterator[str]:
-    """The name, then each suffix that begins with a dot."""
-    yield name
-    dot = name.find(".", 1)
-    while dot > 0:
-        yield name[dot:]
-        dot = name.find(".", dot + 1)
 
 
 def _at_least_3_6(level: str) -> bool:

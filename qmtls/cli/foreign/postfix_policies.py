@@ -21,13 +21,13 @@ from qmtls.cli.foreign.postfix_model import (
     Line,
     Postfix,
     allowed_versions,
-    parents,
     read_line,
     read_server,
 )
 from qmtls.control.lists import BadValueError, ControlFiles
 from qmtls.control.lists import Line as ControlLine
 from qmtls.control.policies import parse_line
+from qmtls.lookup import parents
 from qmtls.tls.names import canonical, is_host_name
 from qmtls.tls.policy import PolicyLine, with_names
 
@@ -80,7 +80,11 @@ def _import_for_routes(postfix: Postfix, carried: Mapping[str, Entry], files: Co
             continue
         nexthop = postfix.route(domain)[1]
         server = read_server(nexthop)
-        keys = [*parents(domain), *([f"[{canonical(server.host)}]:{server.port}"] if server is not None else ())]
+        keys = [
+            domain,
+            *parents(domain),
+            *([f"[{canonical(server.host)}]:{server.port}"] if server is not None else ()),
+        ]
         ours = next((carried[key] for key in keys if key in carried), None)
         theirs = postfix.policy_of(nexthop)
         if ours is theirs or (theirs is None and not postfix.main.known):

@@ -16,18 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Modules by floor, lowest first. A package stands for all that is in it, unless a module is named by itself.
 FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"qmtls.lookup", "qmtls.networks"}),
     frozenset(
         f"qmtls.{name}"
-        for name in (
-            "lookup",
-            "networks",
-            "smtp.reply",
-            "smtp.address",
-            "smtp.envelope",
-            "smtp.errors",
-            "tls.facts",
-            "tls.pin",
-        )
+        for name in ("smtp.reply", "smtp.address", "smtp.envelope", "smtp.errors", "tls.facts", "tls.pin")
     ),
     frozenset({"qmtls.smtp", "qmtls.tls"}),
     frozenset({"qmtls.smtp.server", "qmtls.smtp.client", "qmtls.smtp.client_lmtp"}),

@@ -159,6 +159,7 @@ def _detail(count: SessionCount) -> dict[str, object]:
     known = {
         "sending-mta-ip": session.sending_ip,
         "receiving-mx-hostname": session.mx,
+        "receiving-mx-helo": session.helo,
         "receiving-ip": session.receiving_ip,
         "failure-reason-code": session.reason,
     }

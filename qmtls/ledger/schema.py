@@ -38,6 +38,18 @@ STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE tls_reports_done (
  day INTEGER NOT NULL, domain TEXT NOT NULL, PRIMARY KEY (day, domain)) WITHOUT ROWID""",
     ),
+    (
+        "ALTER TABLE tls_sessions RENAME TO tls_sessions_before",
+        """CREATE TABLE tls_sessions (
+ day INTEGER NOT NULL, domain TEXT NOT NULL, policy_type TEXT NOT NULL, policy_strings TEXT NOT NULL,
+ mx_patterns TEXT NOT NULL, result TEXT NOT NULL, mx TEXT NOT NULL, helo TEXT NOT NULL, sending_ip TEXT NOT NULL,
+ receiving_ip TEXT NOT NULL, reason TEXT NOT NULL, sessions INTEGER NOT NULL,
+ PRIMARY KEY (day, domain, policy_type, policy_strings, mx_patterns, result, mx, helo, sending_ip, receiving_ip, reason)
+ ) WITHOUT ROWID""",
+        """INSERT INTO tls_sessions SELECT day, domain, policy_type, policy_strings, mx_patterns, result, mx, '',
+ sending_ip, receiving_ip, reason, sessions FROM tls_sessions_before""",
+        "DROP TABLE tls_sessions_before",
+    ),
 )
 VERSION = len(STEPS)
 

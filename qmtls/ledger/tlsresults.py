@@ -23,7 +23,7 @@ CLAIM_SECONDS = 3600.0  # after which a claim that was not renewed is nobody's; 
 MAX_POLICY_TEXT = 8192  # characters of one policy's strings
 EPOCH = date(1970, 1, 1)
 
-_ADD = """INSERT INTO tls_sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+_ADD = """INSERT INTO tls_sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
  sessions = sessions + excluded.sessions"""
 
 
@@ -88,14 +88,14 @@ class SessionSums:
 
 
 def _columns(session: TlsSession) -> tuple[str, ...]:
-    where = (session.mx, session.sending_ip, session.receiving_ip, session.reason[:MAX_REASON])
+    where = (session.mx, session.helo, session.sending_ip, session.receiving_ip, session.reason[:MAX_REASON])
     return (
         session.domain,
         session.policy_type.value,
         json.dumps(_bounded(session.policy_strings)),
         json.dumps(_bounded(session.mx_patterns)),
         session.result.value,
-        *(("", "", "", "") if session.result is TlsResult.SUCCESS else where),
+        *(("", "", "", "", "") if session.result is TlsResult.SUCCESS else where),
     )
 
 
@@ -131,8 +131,8 @@ def forget_sessions(connection: sqlite3.Connection, now: float) -> None:
 def session_counts(connection: sqlite3.Connection, day: int, domain: str) -> list[SessionCount]:
     """In the order of policies and results; sqlite3.Error."""
     rows = connection.execute(
-        "SELECT policy_type, policy_strings, mx_patterns, result, mx, sending_ip, receiving_ip, reason, sessions"
-        " FROM tls_sessions WHERE day = ? AND domain = ? ORDER BY 1, 2, 3, 4, 5, 6, 7, 8",
+        "SELECT policy_type, policy_strings, mx_patterns, result, mx, helo, sending_ip, receiving_ip, reason, sessions"
+        " FROM tls_sessions WHERE day = ? AND domain = ? ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
         (day, domain),
     )
     return [
@@ -147,10 +147,11 @@ def session_counts(connection: sqlite3.Connection, day: int, domain: str) -> lis
                 TlsResult(result),
                 tuple(json.loads(patterns)),
                 reason,
+                helo,
             ),
             count,
         )
-        for kind, strings, patterns, result, mx, sending, receiving, reason, count in rows
+        for kind, strings, patterns, result, mx, helo, sending, receiving, reason, count in rows
     ]
 
 

@@ -148,6 +148,7 @@ class Dialer:
                 await self._shake_hands(channel, target, demand, snapshot, next_hop)
                 return channel
             greeted = _greeted(await channel.next(), target)
+            demand.showing.helo = greeted.name
             policy = await _usable(demand, target)
             if policy.level is Level.NONE:
                 channel.tls = "plain"

@@ -29,6 +29,7 @@ class Showing:
     evidence: Evidence = NO_EVIDENCE
     found: TlsFacts | NoTls | None = None
     sending_ip: str = ""
+    helo: str = ""  # what the host called itself
 
 
 def counts(next_hop: NextHop) -> bool:
@@ -52,4 +53,5 @@ def session_of(next_hop: NextHop, target: Target, rule: Policy, showing: Showing
         finding.result,
         finding.mx_patterns,
         finding.reason,
+        showing.helo,
     )

@@ -40,6 +40,7 @@ from qmtls.smtp.reply_parser import MalformedReply, ReplyParser
 __all__ = ["ClientSession", "Outgoing", "Unsendable", "time_limit"]
 
 _WORD = re.compile(r"[!-~]+")
+_NAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")  # a host name or an address literal, as far as a report wants it
 
 
 class ClientSession(Transactions):
@@ -237,7 +238,7 @@ class ClientSession(Transactions):
                 # RFC 8689 section 2: it may be offered under TLS only, and asked for under TLS only.
                 self.extensions.pop("REQUIRETLS", None)
         self._state = State.READY
-        return Greeted(self.extensions, self._tls)
+        return Greeted(self.extensions, self._tls, _name_in(reply))
 
     def _said_no_more(self, reply: Reply) -> Ended:
         return self._end("quit" if self._state is State.QUIT else "refused", reply)
@@ -277,3 +278,9 @@ STEPS: Mapping[Step, Callable[..., ClientEvent | None]] = {
     Step.GOODBYE: ClientSession._said_no_more,
 }
 ClientSession.steps = STEPS
+
+
+def _name_in(reply: Reply) -> str:
+    """RFC 5321 section 4.1.1.1: an answer to EHLO begins with the server's name."""
+    word = reply.lines[0].partition(" ")[0] if reply.lines else ""
+    return word if _NAME.match(word) else ""

@@ -153,10 +153,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
-    """EHLO (or HELO) was accepted: upper-case keyword to its parameters. Comes again after STARTTLS."""
+    """EHLO (or HELO) was accepted: upper-case keyword to its parameters. Comes again after STARTTLS.
+
+    `name` is what the server calls itself, "" if that is neither a host name nor an address literal."""
 
     extensions: dict[str, str]
     tls: bool
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class TlsSession:
 
     `policy_strings` are the published policy: TLSA records as text, or the lines of an MTA-STS policy, whose patterns
     are `mx_patterns`. Addresses are IP addresses, "" if unknown. `reason` is for people, at most MAX_REASON characters.
+    `helo` is what the host calls itself.
     """
 
     domain: str
@@ -41,6 +42,7 @@ class TlsSession:
     result: TlsResult
     mx_patterns: tuple[str, ...] = ()
     reason: str = ""
+    helo: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ BAD = replace(
     sending_ip="2001:db8::1",
     receiving_ip="192.0.2.2",
     reason='expired "\r\nX: y',
+    helo="inner.a.example",
 )
 PLAIN = TlsSession("a.example", PolicyType.NONE, (), "mx", "", "", TlsResult.STARTTLS_NOT_SUPPORTED)
 COUNTS = [SessionCount(GOOD, 7), SessionCount(BAD, 2), SessionCount(replace(BAD, mx="mx2.a.example"), 3)]
@@ -60,6 +61,15 @@ def test_a_report() -> None:
     }
     assert sts["summary"] == {"total-successful-session-count": 7, "total-failure-session-count": 5}  # type: ignore[has-type]
     assert [d["receiving-mx-hostname"] for d in sts["failure-details"]] == ["mx2.a.example", "mx.a.example"]  # type: ignore[has-type]
+    assert sts["failure-details"][0] == {  # type: ignore[has-type]
+        "result-type": "certificate-expired",
+        "sending-mta-ip": "2001:db8::1",
+        "receiving-mx-hostname": "mx2.a.example",
+        "receiving-mx-helo": "inner.a.example",
+        "receiving-ip": "192.0.2.2",
+        "failure-reason-code": 'expired "\r\nX: y',
+        "failed-session-count": 3,
+    }
     assert none["policy"]["policy-type"] == "no-policy-found"  # type: ignore[has-type]
 
 
@@ -75,6 +85,7 @@ SESSIONS = st.builds(
     receiving_ip=IP,
     result=st.sampled_from(TlsResult),
     reason=TEXT,
+    helo=TEXT,
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from qmtls.ledger import schema
 from qmtls.ledger.schema import APPLICATION, VERSION, LedgerError, open_ledger, read_ledger
+from qmtls.ledger.tlsresults import session_counts
 
 
 def test_a_new_ledger_has_its_version_and_is_read_beside_a_writer(tmp_path: Path) -> None:
@@ -53,6 +54,32 @@ def test_an_older_version_is_brought_up(tmp_path: Path, monkeypatch: pytest.Monk
     new = open_ledger(path)
     assert new.execute("SELECT count(*) FROM more").fetchone() == (0,)
     assert new.execute("SELECT messages FROM clients").fetchone() == (3,)
+    new.close()
+
+
+def test_counts_of_a_version_without_the_hosts_own_name_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    with monkeypatch.context() as before:
+        before.setattr(schema, "STEPS", schema.STEPS[:2])
+        before.setattr(schema, "VERSION", 2)
+        old = open_ledger(path)
+        old.execute(
+            "INSERT INTO tls_sessions VALUES"
+            " (20000, 'a.example', 'no-policy-found', '[]', '[]', 'validation-failure', 'mx', 'from', 'to', 'why', 7)"
+        )
+        old.close()
+    new = open_ledger(path)
+    (found,) = session_counts(new, 20_000, "a.example")
+    session = found.session
+    assert (found.sessions, session.mx, session.helo, session.receiving_ip, session.reason) == (
+        7,
+        "mx",
+        "",
+        "to",
+        "why",
+    )
     new.close()
 
 

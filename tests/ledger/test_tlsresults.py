@@ -37,7 +37,7 @@ from qmtls.tls.resulttypes import PolicyType, TlsResult
 
 TODAY = 20_000
 GOOD = TlsSession("a.example", PolicyType.NONE, (), "mx.a.example", "192.0.2.1", "192.0.2.2", TlsResult.SUCCESS)
-BAD = replace(GOOD, result=TlsResult.STARTTLS_NOT_SUPPORTED, reason="STARTTLS is not offered")
+BAD = replace(GOOD, result=TlsResult.STARTTLS_NOT_SUPPORTED, reason="STARTTLS is not offered", helo="inner")
 
 
 @pytest.fixture

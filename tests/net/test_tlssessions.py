@@ -52,7 +52,7 @@ def counted(
 def test_each_host_once(tmp_path: Path, host: Host, result: str, level: str) -> None:
     (session,) = counted(tmp_path, host, files={**REPORTS, "tlsdefault": f"{level}\n"})
     assert (session.domain, session.mx, session.receiving_ip) == (DOMAIN, MX, ADDRESS)
-    assert session.sending_ip
+    assert session.sending_ip and session.helo == "there"
     assert (session.policy_type.value, session.result.value) == ("no-policy-found", result)
 
 

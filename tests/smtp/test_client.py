@@ -224,7 +224,7 @@ def test_tls_is_established_once_and_forgets() -> None:
     session.tls_established()
     assert session.extensions == {}
     assert session.data_to_send() == b"EHLO client.example\r\n"
-    assert say(session, "250-mx", "250 STARTTLS") == [Greeted({"STARTTLS": ""}, tls=True)]
+    assert say(session, "250-mx", "250 STARTTLS") == [Greeted({"STARTTLS": ""}, tls=True, name="mx")]
     with pytest.raises(RuntimeError):
         session.start_tls()
 
@@ -537,3 +537,18 @@ def test_limits_are_those_of_the_last_ehlo() -> None:
     assert session.limits == Limits()
     session.begin(ONE)
     assert session.transactions == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("mx.example.org Hello [192.0.2.1]", "mx.example.org"),
+        ("[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
+        ("", ""),
+        ("<script> at your service", ""),
+        ("x" * 256, ""),
+    ],
+)
+def test_what_the_server_calls_itself(line: str, name: str) -> None:
+    event = say(ClientSession("client.example"), "220 hi", f"250 {line}")[-1]
+    assert isinstance(event, Greeted) and event.name == name

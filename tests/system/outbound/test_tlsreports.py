@@ -72,6 +72,7 @@ def test_a_report(house: House, dns: NameServer, authority: Authority, tmp_path:
     (detail,) = policy.details
     assert (detail.result, detail.mx) == ("starttls-not-supported", "plain.peer.test")
     assert detail.receiving_ip.startswith("127.")
+    assert detail.mx_helo == "fake.test"  # what it calls itself
     assert message_from_bytes(message.content)["To"] == "<tls@peer.test>"
     (text,) = [line.split('"')[1].encode() for line in record.splitlines() if " IN TXT " in line]
     assert dkim.verify(message.content, dnsfunc=lambda name, timeout=5: text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from qmtls.spool.api import NotInSpool
@@ -87,37 +88,50 @@ class Directories:
         """True if there is a message of that id. OSError."""
         return is_id(id) and (self.files.exists(self.new + id) or self.files.exists(self.cur + id))
 
-    def unlink_message(self, id: str) -> bool:
-        """True: it is gone. False: the disk did not let us."""
+    def unlink_messages(self, ids: Iterable[str]) -> set[str]:
+        """Those that are still there: the disk did not let us."""
+        missing, stuck = set(), set()
+        for id in ids:
+            try:
+                if not self._unlink_one(id):
+                    missing.add(id)
+            except OSError:
+                stuck.add(id)
+        for id in self._unmarked(missing, stuck):
+            if not self.unlink(self.cur + id):
+                stuck.add(id)
+        return stuck
+
+    def _unlink_one(self, id: str) -> bool:
+        """False: it is not where it should be. OSError."""
         for path in (self.new + id, self.cur + id):
             try:
                 self.files.unlink(path)
+                return True
             except FileNotFoundError:
                 continue
-            except OSError:
-                return False
-            return True
-        try:
-            if not self.unmark(id):
-                return True
-            self.files.unlink(self.cur + id)
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return False
-        return True
-
-    def unmark(self, id: str) -> bool:
-        """True: a mail reader had renamed the message to ID:2,FLAGS, and it has its name in `cur` again. OSError.
-
-        It lists `cur`, so it is for messages that are not where they should be.
-        """
-        marked = id + MARK
-        for entry in self.files.entries(self.cur):
-            if entry.name.startswith(marked) and entry.is_file(follow_symlinks=False):
-                self.files.rename(entry.path, self.cur + id)
-                return True
         return False
+
+    def _unmarked(self, ids: set[str], stuck: set[str]) -> set[str]:
+        """`unmark`; if the disk does not say, all may be there."""
+        try:
+            return self.unmark(ids) if ids else set()
+        except OSError:
+            stuck |= ids
+            return set()
+
+    def unmark(self, ids: Collection[str]) -> set[str]:
+        """Those of `ids` that a mail reader had renamed to ID:2,FLAGS: they have their name in `cur` again. OSError.
+
+        It lists `cur` once, so it is for messages that are not where they should be.
+        """
+        found = set()
+        for entry in self.files.entries(self.cur):
+            id, mark, _ = entry.name.partition(MARK)
+            if mark and id in ids and id not in found and entry.is_file(follow_symlinks=False):
+                self.files.rename(entry.path, self.cur + id)
+                found.add(id)
+        return found
 
     def unlink(self, path: str) -> bool:
         """Gone afterwards, or never there: True. False: the disk did not let us."""

@@ -20,13 +20,14 @@ def record(bin: Directories, batch: Sequence[Filing]) -> list[SpoolError | None]
     """See api.Spool.record. A message that is gone needs no record: nothing is written for it."""
     results: list[SpoolError | None] = [None] * len(batch)
     opened: list[tuple[int, int]] = []
-    for n, filing in enumerate(batch):
+    for n in _there(bin, batch, results):
         try:
-            if bin.has(filing.id) or bin.unmark(filing.id):
-                opened.append((n, _append(bin, filing)))
+            opened.append((n, _append(bin, batch[n])))
         except OSError as error:
-            results[n] = trouble(f"write log/{filing.id}", error)
+            results[n] = trouble(f"write log/{batch[n].id}", error)
     together = len(opened) >= TOGETHER and bin.files.sync_together(bin.log_fd)
+    for _, fd in opened if not together else ():
+        bin.files.start_writing(fd)
     for n, fd in opened:
         try:
             try:
@@ -48,6 +49,25 @@ def record(bin: Directories, batch: Sequence[Filing]) -> list[SpoolError | None]
     return results
 
 
+def _there(bin: Directories, batch: Sequence[Filing], results: list[SpoolError | None]) -> list[int]:
+    """Which of the batch are still there."""
+    found: list[int] = []
+    missing: list[int] = []
+    for n, filing in enumerate(batch):
+        try:
+            (found if bin.has(filing.id) else missing).append(n)
+        except OSError as error:
+            results[n] = trouble(f"look for {filing.id}", error)
+    if missing:
+        try:
+            back = bin.unmark({batch[n].id for n in missing})
+            found = sorted([*found, *(n for n in missing if batch[n].id in back)])
+        except OSError as error:
+            for n in missing:
+                results[n] = trouble(f"look for {batch[n].id}", error)
+    return found
+
+
 def _append(bin: Directories, filing: Filing) -> int:
     """The open log with the new line in it; a line that was cut before gets its end first."""
     line = encode_attempt(filing.attempt)
@@ -57,7 +77,6 @@ def _append(bin: Directories, filing: Filing) -> int:
         if size and bin.files.read(fd, 1, size - 1) != b"\n":
             line = b"\n" + line
         bin.files.write(fd, [line])
-        bin.files.start_writing(fd)
     except OSError:
         bin.files.close(fd)
         raise
@@ -82,7 +101,7 @@ def _place(bin: Directories, filing: Filing) -> bool:
         # An order is placed once more behind the move: before it the owner may have set another time.
         bin.files.set_mtime(cur, mtime)
     except FileNotFoundError:
-        if not bin.unmark(filing.id):
+        if not bin.unmark({filing.id}):
             bin.unlink(bin.log + filing.id)
             return False
         bin.files.set_mtime(cur, mtime)

@@ -34,6 +34,7 @@ from qmtls.spool.files import TOGETHER, Files, OsFiles, trouble
 from qmtls.spool.glance import ALL, Choice, Glance, Problem, glances
 from qmtls.spool.history import decode_history
 from qmtls.spool.incoming import MaildirIncoming
+from qmtls.spool.known import Known
 from qmtls.spool.record import is_id
 from qmtls.spool.spares import Spares
 
@@ -52,12 +53,7 @@ class MaildirSpool:
         self._bin = Directories(path, self._files)
         self._spares = Spares(self._files, spares)
         self._foreign: list[str] = []
-        self._small: set[str] = set()  # received by this object into files that may become spares
-        self._unfiled: set[str] = set()  # received by this object and without a log so far
-        # In `new`, but not confirmed: whoever commits hears of them, and a listing would start them a second time.
-        self._unconfirmed: set[str] = set()
-        # Finished, but the disk did not let their files go: never listed again, or they would be sent for ever.
-        self._finished: set[str] = set()
+        self._known = Known()
 
     def prepare(self, tmp_before: float | None = None) -> None:
         """For the owner at its start: clears up what a crash left. SpoolError.
@@ -100,15 +96,13 @@ class MaildirSpool:
             yield lambda: self._sync_files(written, results)
         synced = [(n, incoming) for n, incoming in written if results[n] is None]
         ids = {incoming.id for _, incoming in synced}
-        self._unconfirmed |= ids
+        self._known.unconfirmed |= ids
         try:
             renamed = self._rename(synced, results)
             if renamed:
-                self._unfiled.update(id for _, id in renamed)
-                self._small.update(incoming.id for _, incoming in synced if incoming.small)
                 yield lambda: self._sync_new(renamed, results)
         finally:
-            self._unconfirmed -= ids
+            self._known.unconfirmed -= ids
         return results
 
     def _sync_files(self, written: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]) -> None:
@@ -132,6 +126,7 @@ class MaildirSpool:
             try:
                 incoming.close()
                 self._files.rename(incoming.path, self._bin.new + incoming.id)
+                self._known.received(incoming.id, incoming.small)
                 renamed.append((n, incoming.id))
             except OSError as error:
                 incoming.discard()
@@ -147,7 +142,7 @@ class MaildirSpool:
             self._spares.not_cooled(spares)
             for n, id in renamed:
                 self._bin.unlink(self._bin.new + id)
-                self._small.discard(id)
+                self._known.small.discard(id)
                 results[n] = trouble("sync new", error)
 
     # ---------------------------------------------------------------- reading
@@ -156,7 +151,7 @@ class MaildirSpool:
         """A message that moves meanwhile may come twice; the later one is right."""
         self._foreign = []
         for waiting in listing.scan(self._bin, self._foreign):
-            if waiting.id not in self._finished and waiting.id not in self._unconfirmed:
+            if self._known.listed(waiting.id):
                 yield waiting
 
     def foreign(self) -> Iterable[str]:
@@ -221,26 +216,38 @@ class MaildirSpool:
 
     def record(self, batch: Sequence[Filing]) -> list[SpoolError | None]:
         """A message that is gone needs no record: None, and nothing is written."""
-        tried = [entry.id for entry in batch]
-        self._unfiled.difference_update(tried)
-        self._small.difference_update(tried)
+        self._known.tried(entry.id for entry in batch)
         return filing.record(self._bin, batch)
 
     def remove(self, ids: Sequence[str]) -> None:
         """SpoolError names those whose files could not be unlinked; they are not listed again by this process."""
-        self._finished.update(id for id in ids if is_id(id))
-        stuck = []
-        for id in tuple(self._finished):
-            # The log goes last: a message without its log would be sent again to recipients that are done.
+        known = self._known
+        known.finished.update(id for id in ids if is_id(id))
+        todo = []
+        for id in tuple(known.finished):
             if self.remove_at_once(id):
-                self._finished.discard(id)
-            elif not self._bin.unlink_message(id):
-                stuck.append(id)
-            elif id in self._unfiled or self._bin.unlink(self._bin.log + id):
-                self._unfiled.discard(id)
-                self._finished.discard(id)
+                known.gone(id)
+            else:
+                todo.append(id)
+        stuck = self._bin.unlink_messages(todo)
+        for id in todo:
+            # The log goes last: a message without its log would be sent again to recipients that are done.
+            if id not in stuck and (id in known.unfiled or self._bin.unlink(self._bin.log + id)):
+                known.gone(id)
         if stuck:
-            raise SpoolError(f"cannot unlink: {' '.join(stuck[:10])}")
+            raise SpoolError(f"cannot unlink: {' '.join(sorted(stuck)[:10])}")
+
+    def take_away(self, ids: Iterable[str]) -> set[str]:
+        """For commands, in any thread: removes messages that this process neither received nor sends.
+
+        Returns those that the disk did not let go.
+        """
+        ids = [id for id in ids if is_id(id)]
+        stuck = self._bin.unlink_messages(ids)
+        for id in ids:
+            if id not in stuck:
+                self._bin.unlink(self._bin.log + id)  # if it stays, the next start of the owner drops it
+        return stuck
 
     def sync(self) -> None:
         """What was removed stays removed, and times that were set stay as they are. SpoolError."""
@@ -252,13 +259,13 @@ class MaildirSpool:
 
     def remove_at_once(self, id: str) -> bool:
         """Renames a small file that was received here and never tried: it is kept for the next message."""
-        if id not in self._small:
+        if id not in self._known.small:
             return False
-        self._small.discard(id)
+        self._known.small.discard(id)
         try:
             if not self._spares.keep(self._bin.new + id, self._bin.tmp + id):
                 return False
         except OSError:
             return False
-        self._unfiled.discard(id)
+        self._known.unfiled.discard(id)
         return True

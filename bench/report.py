@@ -67,11 +67,13 @@ ACCEPT = (
     *TROUBLE,
 )
 BESIDE = (
-    Column("messages", "fresh messages, three times"),
+    Column("messages", "fresh messages, five times"),
     Column("dead", "dead messages"),
     Column("alone_per_s", "fresh/s alone"),
     Column("beside_per_s", "fresh/s beside them"),
     Column("share", "of the rate alone", 2),
+    Column("alone_cpu_ms", "CPU ms/fresh message alone", 2),
+    Column("beside_cpu_ms", "beside them", 2),
     *LATENCY,
     *AUDIT,
     Column("queue_lost", "lost of the queue"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qmtls.lookup import nearest
 from qmtls.tls.policy import Origin
 from qmtls.tls.scope import Rate
 
@@ -42,11 +43,5 @@ class TermRules:
         if not lines:
             return self.default
         if route:
-            found = lines.get(route) or lines.get(route.rpartition("]")[0] + "]")
-        else:
-            found = lines.get(domain)
-            dot = domain.find(".")
-            while found is None and dot >= 0:
-                found = lines.get(domain[dot:])
-                dot = domain.find(".", dot + 1)
-        return found or self.default
+            return lines.get(route) or lines.get(route.rpartition("]")[0] + "]") or self.default
+        return nearest(lines, domain) or self.default

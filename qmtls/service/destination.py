@@ -31,6 +31,7 @@ from qmtls.service.lane import Crowded, Lane, Workshop
 from qmtls.service.resting import Resting, broken_off, is_silence
 
 IDLE_SECONDS = 3.0  # how long a channel is kept for the next message
+LINE = 100  # tasks in line, above which it may be that mail had better wait on the disk
 REMEMBERED_TASKS = 200  # tasks in line that keep envelope and content in memory; the rest is read again
 CUT_SHORT = 3  # channels lost in the middle of a message, one after the other, that count as a host that is down
 
@@ -56,6 +57,7 @@ class Destination:
         self._running: set[Lane] = set()
         self._working = 0  # lanes with a task in hand
         self._enough_until = 0.0
+        self._looking: Any = None  # the timer for mail that waits for the end of a rest
         self._again: Any = None  # the timer to ask the budget once more
 
     def __len__(self) -> int:
@@ -65,6 +67,15 @@ class Destination:
     def under_way(self) -> bool:
         """Something is in line or in hand, or waits for room."""
         return bool(self.lanes or self._queue or self.shelved)
+
+    @property
+    def is_open(self) -> bool:
+        """Takes mail as it comes."""
+        return not (len(self._queue) >= LINE or self.shelved or self.resting.rest.until or self.budget.pool.rest.until)
+
+    @property
+    def is_resting(self) -> bool:
+        return self.resting.lasts(self.budget.pool)
 
     @property
     def is_trying(self) -> bool:
@@ -250,13 +261,13 @@ class Destination:
         if outcome.fate is Fate.DEFERRED and not outcome.unmet:  # for TLS demands there are probes (service.retest)
             self.resting.begin(self.budget.pool, outcome, random())
         self._settle_all(outcome)
-        if self.shelved:
-            self.look_when_due()
 
     def _settle_all(self, outcome: Outcome) -> None:
         tasks, self._queue = self._queue, deque()
         for each in tasks:
             each.settle(outcome)
+        if self.shelved:
+            self.look_when_due()
 
     def _crowded_out(self, task: Task) -> None:
         self._queue.appendleft(task)
@@ -267,20 +278,19 @@ class Destination:
 
     def look_when_due(self) -> None:
         """Takes what waits for room when the rest is over."""
-        self._shop.clock.callLater(self.resting.seconds_left(self.budget.pool), self._look)
+        if self._looking is None or not self._looking.active():
+            seconds = self.resting.seconds_left(self.budget.pool)
+            self._looking = self._shop.clock.callLater(seconds, self._look)
 
     def _look(self) -> None:
         if self.shelved:
-            if self.resting.lasts(self.budget.pool):
-                self.look_when_due()
-            else:
-                self.has_room(self)
+            self.has_room(self)
 
     def look_now(self, since: float) -> None:
         """Somebody ordered at `since` (Unix seconds) that it be tried: one lane looks, unless one did after that."""
         self.resting.look_now(self.budget.pool, since)
         if self.shelved:
-            self.has_room(self)
+            self.look_when_due()
 
     # ------------------------------------------------------------ idle lanes, and the end
 

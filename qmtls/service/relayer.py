@@ -1,39 +1,41 @@
 """The relayer: every message that this worker's bins hold is either being attempted or waits for its time.
 
 Fresh mail is planned the moment it is stored. Mail from the disk (a start, a retry) is read in small batches at a
-bounded pace, so a hundred thousand waiting messages neither delay the start nor fresh mail.
+bounded pace, so a hundred thousand waiting messages neither delay the start nor fresh mail. What destinations cannot
+take now goes back at once (service.shelves), so none of them stands before the mail of others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from qmtls.delivery.outcome import Fate, Outcome
-from qmtls.delivery.plan import jobs
+from qmtls.delivery.plan import Job, jobs
 from qmtls.delivery.waiting import DueList
 from qmtls.net.commit import Committer
 from qmtls.net.reception import Reception
 from qmtls.service.attempt import Attempt, Key, Task
+from qmtls.service.destination import Destination
 from qmtls.service.destinations import Destinations
 from qmtls.service.filing import Registrar
 from qmtls.service.lane import Workshop
+from qmtls.service.listings import Listings
 from qmtls.service.local import LocalDelivery
 from qmtls.service.orders import held_now, returned
+from qmtls.service.shelves import LOW, Shelves, place_for, until
 from qmtls.service.waiting import Due, Parked, read_due
 from qmtls.smtp.envelope import Envelope
-from qmtls.spool.api import Attempt as Entry
 from qmtls.spool.api import Malformed, NotInSpool, Spool, Waiting
 
 BATCH = 50  # messages read from the disk in one go
 CROWD = 100  # attempts under way, in line or being filed, above which reading slows down
 SLOW_PACE = 0.1  # seconds between batches then
+SHELF_PACE = 0.02  # the same while some destinations cannot take their mail: most of what is read may be theirs
 TROUBLE_SECONDS = 123.0  # after a system error, as qmail waits
-LISTED = 2000  # names of a listing that the reactor takes in one turn
 
 NOT_TRIED = Outcome(Fate.DEFERRED, "the service stopped before it was tried", "4.3.2")
 NO_OUTCOME = Outcome(Fate.DEFERRED, "trouble on our side", "4.3.0")
@@ -60,15 +62,18 @@ class Relayer:
         self._say = say
         self.spools: dict[str, Spool] = {}
         self.destinations = Destinations(shop)
+        self.destinations.has_room = self._has_room
         self.lanes = self.destinations.lanes
         self._waiting: DueList[Key] = DueList()
         self._active: dict[Key, Attempt] = {}
         self._parked = Parked(say)
-        self._listing: dict[str, bool] = {}  # bins that are being listed; True: once more, something changed since
+        self._shelves = Shelves()
+        self._refilling: set[Destination] = set()  # mail is being taken off their shelves
+        self._ordered: dict[Key, float] = {}  # somebody made it due, and when that was seen
+        self._listings = Listings(committer, self._found, say)
         self._leaving: set[Key] = set()  # finished, but their files may still be there
         committer.on_removed = self._removed
         self._left_alone: set[Key] = set()  # malformed: named once, never touched
-        self._foreign: set[tuple[str, str]] = set()  # bin and file: named once
         self._timer: Any = None
         self._held_back = False  # mail is due, but many attempts are under way
         self._loading = False
@@ -92,35 +97,9 @@ class Relayer:
 
     def rescan(self, spool: Spool) -> Deferred[None]:
         """Looks for messages and times that others put into the bin."""
-        return Deferred.fromCoroutine(self._rescan(spool))
-
-    async def _rescan(self, spool: Spool) -> None:
-        """In portions: a million names at once would be hundreds of MiB, and seconds in which nobody is answered."""
         self._free_parked()
-        if spool.name in self._listing:
-            self._listing[spool.name] = True
-            return
-        again = True
-        while again:
-            self._listing[spool.name] = False
-            try:
-                await self._list(spool)
-            except Exception as problem:
-                self._say(f"queue trouble bin={spool.name} error={problem}")
-            again = self._listing.pop(spool.name)
-            self._schedule()
-
-    async def _list(self, spool: Spool) -> None:
-        found, count = iter(spool.scan()), LISTED
-        while count == LISTED:
-            portion = await self._committer.run(lambda: list(islice(found, LISTED)))
-            self._found(spool, portion)
-            self._schedule()
-            count = len(portion)
-        for name in spool.foreign():
-            if (spool.name, name) not in self._foreign:
-                self._foreign.add((spool.name, name))
-                self._say(f"left alone bin={spool.name} file={name}")
+        self._schedule()
+        return Deferred.fromCoroutine(self._listings.run(spool))
 
     def _found(self, spool: Spool, found: Iterable[Waiting]) -> None:
         for entry in found:
@@ -129,20 +108,29 @@ class Relayer:
                 continue
             if entry.held:
                 self._waiting.discard(key)
+                self._shelves.discard(key)
                 self._parked.discard(key)
             elif entry.returning:
                 self._parked.discard(key)
+                self._shelves.discard(key)
                 self._waiting.add(key, 0.0)
-            elif key in self._parked:
-                continue
-            elif (entry.due or key not in self._waiting) and not self._urged(key):
-                # Never tried, says the listing, and we know a time: the listing is older than the attempt.
-                self._waiting.add(key, entry.due)
+            elif key not in self._parked:
+                self._found_waiting(key, entry.due)
+        self._schedule()
 
-    def _urged(self, key: Key) -> bool:
-        """ALRM made it due, which the time of its file does not know."""
-        due = self._waiting.due(key)
-        return due is not None and due < 0.0
+    def _found_waiting(self, key: Key, due: float) -> None:
+        known = self._waiting.due(key)
+        if key in self._shelves:
+            if not self._shelves.changed(key, due):
+                return
+            self._shelves.discard(key)
+        elif known is not None and (known < 0.0 or not due):
+            # ALRM made it due, which the time of its file does not know. Or it was never tried, says the listing, and
+            # we know a time: the listing is older than the attempt.
+            return
+        if known is not None and due < known - 1.0:
+            self._ordered[key] = self._now()
+        self._waiting.add(key, due)
 
     # ------------------------------------------------------------ time
 
@@ -152,9 +140,11 @@ class Relayer:
         if due is None or self._loading or self._stopping:
             return
         delay = max(0.0, due - self._now())
-        self._held_back = delay == 0.0 and len(self._active) > CROWD
+        self._held_back = delay == 0.0 and self._crowd() > CROWD
         if self._held_back:
             delay = SLOW_PACE
+        elif self._shelves:
+            delay = max(delay, SHELF_PACE)
         if self._timer is None or not self._timer.active():
             self._timer = self._clock.callLater(delay, self._take_due)
         elif (
@@ -168,20 +158,29 @@ class Relayer:
             self._schedule()
             return
         self._loading = True
+        if self._shelves:
+            for key in keys:
+                self._shelves.discard(key)
+        self._load(keys).addBoth(self._loading_over)
+
+    def _load(self, keys: Sequence[Key], shelf: Destination | None = None) -> Deferred[Any]:
         loading = self._committer.run(lambda: [read_due(self.spools[bin], id) for bin, id in keys])
-        loading.addCallback(self._loaded)
-        loading.addErrback(lambda failure: log.failure("reading the queue", failure=failure))
-        loading.addBoth(self._loading_over)
+        loading.addCallback(self._loaded, shelf)
+        return loading.addErrback(lambda failure: log.failure("reading the queue", failure=failure))
+
+    def _crowd(self) -> int:
+        """Attempts under way that get on."""
+        return len(self._active) - self._shelves.stuck
 
     def _loading_over(self, _: object) -> None:
         self._loading = False
         self._schedule()
 
-    def _loaded(self, messages: list[Due]) -> None:
+    def _loaded(self, messages: list[Due], shelf: Destination | None) -> None:
         for read in messages:
             match read.attempt:
                 case Attempt():
-                    self._begin(read.attempt, read.todo, read.order)
+                    self._begin(read.attempt, read.todo, read, shelf)
                 case NotInSpool():
                     continue
                 case Malformed():
@@ -191,9 +190,31 @@ class Relayer:
                     self._say(f"queue trouble id={read.key[1]} error={read.attempt}")
                     self._waiting.add(read.key, self._now() + TROUBLE_SECONDS)
 
+    def _has_room(self, destination: Destination) -> None:
+        """Takes mail off its shelf, if there is room in its line."""
+        if self._stopping or destination in self._refilling or len(destination) >= LOW:
+            return
+        if destination.is_resting:
+            destination.look_when_due()
+            return
+        keys = self._shelves.take(destination, BATCH)
+        for key in keys:
+            self._waiting.discard(key)
+        if keys:
+            self._refilling.add(destination)
+            self._load(keys, destination).addBoth(self._refilled, destination)
+
+    def _refilled(self, _: object, destination: Destination) -> None:
+        self._refilling.discard(destination)
+        if destination.shelved:
+            self._has_room(destination)
+
     # ------------------------------------------------------------ attempts
 
-    def _begin(self, attempt: Attempt, todo: Iterable[int], order: Entry | None = None) -> None:
+    def _begin(
+        self, attempt: Attempt, todo: Iterable[int], read: Due | None = None, shelf: Destination | None = None
+    ) -> None:
+        """`read` is what the disk says of it, None if it was just stored; `shelf` where it waited."""
         key = attempt.key
         # A listing may have it as waiting although it was offered: it is sent once.
         if self._stopping or key in self._active or key in self._leaving:
@@ -203,9 +224,9 @@ class Relayer:
         if not indices:
             self._remove(attempt)
             return
-        if order is not None:
+        if read is not None and read.order is not None:
             self._active[key] = attempt
-            attempt.outcomes = returned(indices, order)
+            attempt.outcomes = returned(indices, read.order)
             self.registrar.close(attempt)
             return
         assert attempt.envelope is not None
@@ -220,14 +241,41 @@ class Relayer:
         plan = jobs(attempt.envelope, indices, snapshot.settings.routing)
         if snapshot.settings.concurrency_remote == 0 and any(not job.next_hop.local for job in plan):
             return  # remote mail is held: it stays in the queue until a reload says otherwise
-        self._active[key] = attempt
+        self._submit(attempt, plan, read, shelf)
+
+    def _submit(self, attempt: Attempt, plan: Sequence[Job], read: Due | None, shelf: Destination | None) -> None:
+        snapshot, find = self._shop.current(), self.destinations.of
+        ways = [None if job.next_hop.local else find(job.next_hop, snapshot) for job in plan]
+        if self._ordered and (ordered := self._ordered.pop(attempt.key, 0.0)):
+            for way in ways:
+                if way is not None:
+                    way.look_now(ordered)
+        elif ways[0] is not None and not ways[0].is_open and self._set_aside(attempt, ways, read, shelf):
+            return
+        self._active[attempt.key] = attempt
         attempt.open_tasks = len(plan)
-        for job in plan:
+        for job, way in zip(plan, ways, strict=True):
             task = Task(attempt, job.next_hop, job.recipients, self._task_done)
-            if job.next_hop.local:
+            if way is None:
                 self.local.submit(task)
             else:
-                self.destinations.of(job.next_hop, snapshot).submit(task)
+                way.submit(task)
+
+    def _set_aside(
+        self, attempt: Attempt, ways: Sequence[Destination | None], read: Due | None, shelf: Destination | None
+    ) -> bool:
+        """True: it waits on the disk until its destinations can take it, or it is late."""
+        place = place_for(attempt, ways, fresh=read is None, off=shelf)
+        if place is None:
+            return False
+        last, seen = (read.last, read.seen) if read is not None else (0.0, 0.0)
+        late = until(attempt, last, self._shop.current().settings, self._now())
+        if late:
+            self._shelves.put(attempt.key, place, seen)
+            self._waiting.add(attempt.key, late)
+            if place.is_resting:
+                place.look_when_due()
+        return bool(late)
 
     def _task_done(self, task: Task, outcomes: dict[int, Outcome]) -> None:
         attempt = task.attempt
@@ -268,7 +316,7 @@ class Relayer:
     def gone(self, attempt: Attempt) -> None:
         """The message left the queue, or its removal is on the way."""
         self._active.pop(attempt.key, None)
-        if self._held_back and len(self._active) <= CROWD // 2:
+        if self._held_back and self._crowd() <= CROWD // 2:
             self._schedule()
 
     def finished(self, attempt: Attempt) -> None:
@@ -287,6 +335,7 @@ class Relayer:
 
     def reloaded(self) -> None:
         """The settings changed: idle channels close, held mail is looked at again, limits may be higher."""
+        self._clear_shelves()
         self.destinations.reloaded()
         self._free_parked()
         self._schedule()
@@ -295,9 +344,14 @@ class Relayer:
 
     def make_all_due(self) -> None:
         """ALRM: every waiting message now."""
+        self._clear_shelves()
         self.destinations.look_now()
         self._waiting.make_due()
         self._schedule()
+
+    def _clear_shelves(self) -> None:
+        for key, seen in self._shelves.clear():
+            self._waiting.add(key, seen)
 
     @property
     def busy(self) -> int:

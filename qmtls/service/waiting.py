@@ -17,12 +17,17 @@ from qmtls.spool.api import Attempt as Entry
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A message that is due, or why it cannot be attempted. `order`: it is to be returned."""
+    """A message that is due, or why it cannot be attempted. `order`: it is to be returned.
+
+    `seen` is the time of its file, `last` that of the last line in its log.
+    """
 
     key: Key
     attempt: Attempt | Exception
     todo: tuple[int, ...] = ()
     order: Entry | None = None
+    seen: float = 0.0
+    last: float = 0.0
 
 
 def read_due(spool: Spool, id: str) -> Due:
@@ -40,7 +45,9 @@ def read_due(spool: Spool, id: str) -> Due:
     attempt.warned = any(entry.event == DELAY for entry in history)
     if any(entry.unmet for entry in history):
         attempt.unmet_since = unmet_since(history)
-    return Due(key, attempt, pending(len(envelope.recipients), history), ordered_back(history))
+    todo = pending(len(envelope.recipients), history)
+    last = history[-1].time if history else 0.0
+    return Due(key, attempt, todo, ordered_back(history), found.due, last)
 
 
 class Parked:

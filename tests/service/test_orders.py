@@ -283,7 +283,7 @@ def test_a_release_takes_the_order_to_return_back(office: Office) -> None:
 
 
 def test_a_listing_comes_in_portions(office: Office, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("qmtls.service.relayer.LISTED", 7)
+    monkeypatch.setattr("qmtls.service.listings.LISTED", 7)
     host = office.host("mx.a.example")
     for n in range(30):
         office.post(f"{n:02}@a.example", offer=False)

@@ -140,6 +140,8 @@ def fates(stage: str, said: Said, *, lmtp: bool = False) -> str:
     return _FATES[stage].get(kind, "WWW")
 
 
-def perhaps_taken(stage: str, said: Said) -> bool:
-    """Nobody can tell whether the server has the message: whoever waits may get it twice."""
+def perhaps_taken(stage: str, said: Said, who: int = 0, *, lmtp: bool = False) -> bool:
+    """Nobody can tell whether the server has the message for recipient `who`: if he waits, he may get it twice."""
+    if lmtp and stage == "content" and said.kind is Kind.CLOSING:
+        return who > 1  # the second one was told; what was done for the third is not known
     return stage == "content" and said.kind not in (Kind.YES, Kind.LATER, Kind.NEVER, Kind.CLOSING)

@@ -6,9 +6,11 @@ others keeps his own. LMTP has no HELO to fall back to.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qmtls.smtp.client import STEPS, ClientSession
-from qmtls.smtp.client_states import Step
-from qmtls.smtp.events import ClientEvent, Result, Sent, Stage
+from qmtls.smtp.client_states import State, Step
+from qmtls.smtp.events import ClientEvent, Ended, Result, Sent, Stage
 from qmtls.smtp.reply import Reply
 
 
@@ -26,11 +28,24 @@ class LmtpSession(ClientSession):
         return super()._go_ahead(reply)
 
     def _answered(self, reply: Reply) -> Sent | None:
-        """One of the replies behind the content: that of the first recipient who has none yet."""
         work = self._current()
         work.mail_taken = False
-        work.results[work.results.index(None)] = Result(Stage.CONTENT, reply)
+        self._answer_first(reply)
         return None if work.has_takers else self._finish(None)
+
+    def _end(self, why: str, reply: Reply | None = None, injected: bool = False) -> Ended:
+        work = self._work
+        if reply is None or work is None or self._state is not State.CONTENT:
+            return super()._end(why, reply, injected)
+        # A 421 is the answer for one of them. What became of the message for those behind him was never said.
+        self._answer_first(reply)
+        ended = super()._end(f'the server ended the session with "{reply}"')
+        return replace(ended, why=why, reply=reply)
+
+    def _answer_first(self, reply: Reply) -> None:
+        """One of the replies behind the content: that of the first recipient who has none yet."""
+        results = self._current().results
+        results[results.index(None)] = Result(Stage.CONTENT, reply)
 
 
 LmtpSession.steps = {

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from tests.net import certs
 from tests.net.certs import Leaf
 
-_POSITIVE = re.compile(rb"2[0-9][0-9](?:[ -]|\r?\Z)")
+_POSITIVE = re.compile(rb"2[0-9][0-9](?:[ -]|\r?\n|\Z)")
 CLOSE = "close"  # ends the connection instead of a reply
 HANG = "hang"  # says nothing
 Answer = str | bytes | Callable[["Visit", str], str | bytes]
@@ -107,6 +107,7 @@ class Visit(Protocol):
         if isinstance(text, bytes):
             self._transport.write(text)
         elif text == CLOSE:
+            self.silent = True
             self._transport.loseConnection()
         elif text == HANG:
             self.silent = True
@@ -208,7 +209,7 @@ class Visit(Protocol):
             if _taken(text):
                 self.host.mail.append(Mail(self.sender, [recipient], content, self.tls))
             self.reply(text)
-            if text == CLOSE:
+            if text in (CLOSE, HANG):
                 return
 
     def on_rset(self, line: str) -> None:

@@ -146,9 +146,9 @@ def check(said: Said, stage: str, way: str, cut: Cut) -> None:
         return
     outcomes = [judge_result(result, "there") for result in results]
     assert "".join(LETTERS[outcome.fate] for outcome in outcomes) == fates(stage, said, lmtp=lmtp)
-    for outcome in outcomes:
+    for n, outcome in enumerate(outcomes):
         assert outcome.reason.isascii() and outcome.reason.isprintable() and len(outcome.reason) < 2000
-        doubt = outcome.fate is Fate.DEFERRED and perhaps_taken(stage, said)
+        doubt = outcome.fate is Fate.DEFERRED and perhaps_taken(stage, said, n, lmtp=lmtp)
         assert ("possible duplicate" in outcome.reason) is doubt, outcome.reason
     assert len(server.contents) <= 1
     if not server.contents:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
@@ -26,7 +28,6 @@ from qmtls.spool.api import (
     HOLD,
     Attempt,
     Malformed,
-    NotInSpool,
     SpoolError,
     Stored,
     Waiting,
@@ -35,6 +36,7 @@ from qmtls.spool.api import (
 )
 from qmtls.spool.bins import is_bin
 from qmtls.spool.files import Files, OsFiles
+from qmtls.spool.glance import ALL, Choice
 from qmtls.spool.maildir import MaildirSpool
 
 HELD_LAST = "9"  # in an order by time, where times begin with a digit below it
@@ -65,10 +67,14 @@ class Looking(OsFiles):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message in one bin, read whole except for its content. `ruled`: recipients that a standing hold keeps."""
+    """One message in one bin, read whole except for its content.
+
+    `to`: indices of the recipients still waiting; `ruled`: those of them whom a standing hold keeps.
+    """
 
     bin: MaildirSpool
     stored: Stored
+    to: tuple[int, ...]
     ruled: dict[int, Hold]
 
     @property
@@ -90,11 +96,6 @@ class Entry:
     @property
     def history(self) -> tuple[Attempt, ...]:
         return self.stored.history
-
-    @property
-    def to(self) -> tuple[int, ...]:
-        """Indices of the recipients still waiting."""
-        return pending(len(self.envelope.recipients), self.history)
 
     @property
     def recipients(self) -> list[Address]:
@@ -164,6 +165,18 @@ class Entry:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which messages are meant. The first two only rule out, from what costs least; the last one decides."""
+
+    name: Callable[[Waiting], bool] = lambda waiting: True
+    octets: Choice = ALL
+    entry: Callable[[Entry], bool] = lambda entry: True
+
+
+EVERY = Wanted()
+
+
 class Queue:
     """Every bin below one queue directory. A context manager; `trouble` gets a line for what cannot be read."""
 
@@ -172,7 +185,7 @@ class Queue:
     ) -> None:
         self._path = path
         self._trouble = trouble
-        self._holds = holds or Holds()
+        self.holds = holds or Holds()
         self._files = files or Looking()
         self._now = 0.0
         self._stack = ExitStack()
@@ -201,43 +214,43 @@ class Queue:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def entries(self, now: float, sort: Sort = Sort.ARRIVED) -> Iterator[Entry]:
-        """Every message, and a word on each thing that is not ours."""
+    def entries(self, now: float, sort: Sort = Sort.ARRIVED, wanted: Wanted = EVERY) -> Iterator[Entry]:
+        """Every message that is wanted, and a word on each thing that is not ours."""
         self._now = now
         if sort is Sort.NONE:
             for spool in self.bins:
-                yield from self._read_all(spool, self._scan(spool))
+                names = (waiting.id for waiting in self._waiting(spool) if wanted.name(waiting))
+                yield from self._read_all(spool, names, wanted)
         else:
-            yield from self._sorted(sort)
+            yield from self._sorted(sort, wanted)
         for name in self._strangers:
             self._trouble(f"{self._path / name}: not a bin of the queue")
 
-    def find(self, ids: Sequence[str], now: float) -> Iterator[Entry]:
-        """The messages of these ids, in this order, as far as there are any."""
+    def find(self, ids: Iterable[str], now: float, wanted: Wanted = EVERY) -> Iterator[Entry]:
+        """The messages of these ids, in this order, as far as there are any, and they are wanted."""
         self._now = now
-        for id in dict.fromkeys(ids):
-            for spool in self.bins:
-                if spool.look(id) is not None:
-                    yield from self._read_all(spool, [id])
-                    break
+        places = ((spool, id) for id in dict.fromkeys(ids) if (spool := self._place(id)) is not None)
+        for spool, group in groupby(places, key=itemgetter(0)):
+            yield from self._read_all(spool, (id for _, id in group), wanted)
+
+    def _place(self, id: str) -> MaildirSpool | None:
+        return next((spool for spool in self.bins if spool.look(id) is not None), None)
 
     def scan(self) -> Iterator[Waiting]:
         """Names and times of all messages."""
         for spool in self.bins:
             yield from self._waiting(spool)
 
-    def _sorted(self, sort: Sort) -> Iterator[Entry]:
+    def _sorted(self, sort: Sort, wanted: Wanted) -> Iterator[Entry]:
         """One string a message: its place in the order, its name, its bin."""
         keys: list[str] = []
         for number, spool in enumerate(self.bins):
-            keys += [f"{_key(sort, spool, waiting)} {waiting.id} {number}" for waiting in self._waiting(spool)]
+            names = (waiting for waiting in self._waiting(spool) if wanted.name(waiting))
+            keys += [f"{_key(sort, spool, waiting)} {waiting.id} {number}" for waiting in names]
         keys.sort(reverse=sort is Sort.SIZE)
-        for key in keys:
-            _, id, number_ = key.rsplit(" ", 2)
-            yield from self._read_all(self.bins[int(number_)], [id])
-
-    def _scan(self, spool: MaildirSpool) -> Iterator[str]:
-        return (waiting.id for waiting in self._waiting(spool))
+        places = (key.rsplit(" ", 2)[1:] for key in keys)
+        for number_, group in groupby(places, key=itemgetter(1)):
+            yield from self._read_all(self.bins[int(number_)], (id for id, _ in group), wanted)
 
     def _waiting(self, spool: MaildirSpool) -> Iterator[Waiting]:
         try:
@@ -247,20 +260,21 @@ class Queue:
         for line in spool.foreign():
             self._trouble(f"{spool.path}/{line}")
 
-    def _read_all(self, spool: MaildirSpool, ids: Iterator[str] | list[str]) -> Iterator[Entry]:
-        for id in ids:
+    def _read_all(self, spool: MaildirSpool, ids: Iterable[str], wanted: Wanted) -> Iterator[Entry]:
+        """Who was delivered meanwhile is passed over."""
+        for id, found in spool.glances(ids, wanted.octets):
             try:
-                stored = spool.stored(id)
-            except NotInSpool:
-                continue  # delivered meanwhile
+                if isinstance(found, Exception):
+                    raise found
+                stored = found.stored()
             except (Malformed, SpoolError) as problem:
                 self._trouble(f"{spool.path}: {id}: {problem}")
                 continue
-            ruled = {}
-            if self._holds:
-                todo = pending(len(stored.envelope.recipients), stored.history)
-                ruled = self._holds.held(stored.envelope, todo, self._now)
-            yield Entry(spool, stored, ruled)
+            to = pending(len(stored.envelope.recipients), stored.history)
+            ruled = self.holds.held(stored.envelope, to, self._now) if self.holds else {}
+            entry = Entry(spool, stored, to, ruled)
+            if wanted.entry(entry):
+                yield entry
 
 
 def _key(sort: Sort, spool: MaildirSpool, waiting: Waiting) -> str:

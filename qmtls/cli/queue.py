@@ -66,8 +66,7 @@ def _add_places(parser: Parser) -> None:
 def run_list(args: argparse.Namespace) -> int:
     home, trouble, now = args.home, Trouble(), time.time()
     with Queue(home.queue, trouble, pause.standing(home, trouble)) as queue:
-        meant = wanted(args, now)
-        entries = (entry for entry in queue.entries(now, Sort(args.sort)) if meant(entry))
+        entries = queue.entries(now, Sort(args.sort), wanted(args, now, bool(queue.holds)))
         if args.format == QREAD and not args.json:
             is_local = _is_local(home)
             for entry in entries:

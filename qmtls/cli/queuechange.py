@@ -76,12 +76,12 @@ def run(args: argparse.Namespace, order: Order) -> int:
     home, trouble, now = args.home, Trouble(), time.time()
     args.ids = list(_ids(args.ids)) if args.ids else []
     named = bool(args.ids) or not filtered(args)
-    meant, seen, count = wanted(args, now), set[str](), 0
+    seen, count = set[str](), 0
     doing = (named or args.yes or not _at_terminal()) and not args.dry_run
     files = OsFiles(SharedSync())
     with Queue(home.queue, trouble, standing(home, trouble), files) as queue:
-        found = queue.find(args.ids, now) if named else queue.entries(now)
-        chosen = (entry for entry in found if meant(entry))
+        meant = wanted(args, now, bool(queue.holds))
+        chosen = queue.find(args.ids, now, meant) if named else queue.entries(now, wanted=meant)
         for batch in _batches(chosen, _batch_size() if doing else BATCH):
             count += len(batch)
             if named:

@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
-from qmtls.cli.bins import Entry, State
+from qmtls.cli.bins import Entry, State, Wanted
+from qmtls.cli.octets import choice
 from qmtls.cli.parser import Parser
+from qmtls.spool.api import Waiting
 
 NAMES = ("sender", "to", "domain", "client", "reason", "older", "younger", "larger", "held", "state")
 _AGE = re.compile(r"([0-9]{1,9})([smhdw]?)")
@@ -52,12 +54,36 @@ def size(text: str) -> int:
     return int(found[1]) * _OCTETS[found[2]]
 
 
-def wanted(args: argparse.Namespace, now: float) -> Callable[[Entry], bool]:
-    """Says of each message whether it is meant. What costs least is asked first."""
-    tests: list[Callable[[Entry], bool]] = []
+def wanted(args: argparse.Namespace, now: float, ruled: bool) -> Wanted:
+    """`ruled`: there are standing holds, so that names and times do not say who is held, nor logs why."""
     state = State.HELD.value if args.held and not args.state else args.state
+    tests = _tests(args, now)
     if args.held and args.state not in (None, State.HELD.value):
         tests.append(lambda entry: False)
+    if state is not None:
+        tests.append(lambda entry: entry.state.value == state)
+    if args.reason is not None:
+        tests.append(lambda entry: args.reason.lower() in entry.reason.lower())
+    name = _by_name(state) if state is not None and not ruled else lambda waiting: True
+    return Wanted(name, choice(args, now, ruled), lambda entry: all(test(entry) for test in tests))
+
+
+def _by_name(state: str) -> Callable[[Waiting], bool]:
+    """Without standing holds the name and the time of a file say what its message waits for."""
+    match State(state):
+        case State.HELD:
+            return lambda waiting: waiting.held
+        case State.RETURNING:
+            return lambda waiting: waiting.returning
+        case State.WAITING:
+            return lambda waiting: waiting.due > 0.0
+        case State.NEW:
+            return lambda waiting: not (waiting.due or waiting.held or waiting.returning)
+
+
+def _tests(args: argparse.Namespace, now: float) -> list[Callable[[Entry], bool]]:
+    """What the envelope says."""
+    tests: list[Callable[[Entry], bool]] = []
     if args.older is not None:
         tests.append(lambda entry: entry.envelope.arrival.time <= now - args.older)
     if args.younger is not None:
@@ -73,11 +99,7 @@ def wanted(args: argparse.Namespace, now: float) -> Callable[[Entry], bool]:
     if args.domain is not None:
         domain = args.domain.lower().rstrip(".")
         tests.append(lambda entry: any(_within(address.host, domain) for address in entry.recipients))
-    if state is not None:
-        tests.append(lambda entry: entry.state.value == state)
-    if args.reason is not None:
-        tests.append(lambda entry: args.reason.lower() in entry.reason.lower())
-    return lambda entry: all(test(entry) for test in tests)
+    return tests
 
 
 def _matches(pattern: str, address: str) -> bool:

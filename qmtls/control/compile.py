@@ -57,6 +57,7 @@ NUMBERS = {
     "concurrencylocal": (10, 0, 10_000),
     "queuelifetime": (604_800, 0, 366 * DAY),
     "policylifetime": (-1, 0, 366 * DAY),  # missing = as queuelifetime
+    "policyretest": (300, 0, 366 * DAY),
     "delaywarn": (14_400, 0, 366 * DAY),
 }
 
@@ -101,6 +102,7 @@ def compile_control(control: Path) -> Settings:
         concurrency_local=count["concurrencylocal"],
         queue_lifetime=float(count["queuelifetime"]),
         policy_lifetime=float(count["policylifetime"] if count["policylifetime"] >= 0 else count["queuelifetime"]),
+        policy_retest=float(count["policyretest"]),
         delay_warn=float(count["delaywarn"]),
         bounce_style=_single(files, "bouncestyle", bounce_style, "dsn"),
         bounce_from=_single(files, "bouncefrom", local_part, "MAILER-DAEMON"),

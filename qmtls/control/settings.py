@@ -104,6 +104,7 @@ class Settings:
     concurrency_local: int
     queue_lifetime: float
     policy_lifetime: float  # of mail that waits for a TLS demand
+    policy_retest: float  # until the first probe of a next hop that met no TLS demand; 0 = no probes
     delay_warn: float  # 0 = no warnings
     bounce_style: str  # "dsn" or "qsbmf"
     bounce_from: str

@@ -31,7 +31,7 @@ def retest_wait(first: float, failed: int, chance: float) -> float:
 
     `first` is control/policyretest: 300 gives 5, 10, 20, 40 minutes, and then each hour. `chance` as in `next_due`.
     """
-    return first * min(2 ** min(failed, MOST_RETEST), MOST_RETEST) * (1.0 + JITTER * chance)
+    return first * min(1 << min(failed, MOST_RETEST), MOST_RETEST) * (1.0 + JITTER * chance)
 
 
 @dataclass(frozen=True, slots=True)

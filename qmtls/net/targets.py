@@ -124,7 +124,8 @@ class Finder:
         if not exchangers.records:
             reason = f"the domain {domain} has neither a mail exchanger nor an address"
             raise Unreachable(Outcome(Fate.FAILED, reason, "5.4.4"))
-        raise Unreachable(_no_address(domain, names, pinned))
+        others = any(host.addresses for name, host in known.items() if name not in pinned)
+        raise Unreachable(_no_address(domain, names, pinned, others))
 
     async def _addresses(self, names: Sequence[str], pinned: frozenset[str], me: str) -> Answers:
         """Those of all names, or what is in the way; DnsTrouble with our own name is raised, since the list could not
@@ -171,7 +172,11 @@ class Finder:
         ]
 
 
-def _no_address(domain: str, names: tuple[str, ...], pinned: frozenset[str]) -> Outcome:
+def _no_address(domain: str, names: tuple[str, ...], pinned: frozenset[str], others: bool) -> Outcome:
+    if pinned and others:
+        # But for the pins mail could go: it is for TLS that it waits.
+        reason = f"the pinned hosts of {domain} have no address, and its unpinned ones are passed over"
+        return Outcome(Fate.DEFERRED, reason, "4.4.4", unmet=reason)
     if pinned:
         return Outcome(Fate.DEFERRED, f"the pinned hosts of {domain} have no address", "4.4.4")
     return Outcome(Fate.DEFERRED, f"no mail exchanger of {domain} has an address ({', '.join(names)})", "4.4.4")

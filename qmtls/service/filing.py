@@ -53,6 +53,7 @@ class Registrar:
 
     def close(self, attempt: Attempt) -> None:
         """All tasks of `attempt` are settled."""
+        _age(attempt, self.settings(), self.now())
         if attempt.envelope is not None:
             self._log_all(attempt)
             self._end(attempt)
@@ -145,11 +146,6 @@ class _Ending:
 
     def __init__(self, attempt: Attempt, settings: Settings, now: float, reporter: Reporter) -> None:
         self._attempt, self._settings, self._now, self._reporter = attempt, settings, now, reporter
-        lifetimes = Lifetimes(settings.queue_lifetime, settings.policy_lifetime)
-        told = {i: _dated(o, attempt.unmet_since.get(i, now)) for i, o in attempt.outcomes.items()}
-        attempt.outcomes = {
-            i: _last(o) if expired(attempt.arrived, now, lifetimes.of(o)) else o for i, o in told.items()
-        }
         outcomes = attempt.outcomes.items()
         self._failed = {i: o for i, o in outcomes if o.fate is Fate.FAILED}
         self.waiting = {i: o for i, o in outcomes if o.fate in (Fate.DEFERRED, Fate.HELD)}
@@ -207,13 +203,20 @@ def _entry(
     )
 
 
+def _age(attempt: Attempt, settings: Settings, now: float) -> None:
+    """Who waited too long has failed; and whose TLS demand is not met, learns since when."""
+    lifetimes = Lifetimes(settings.queue_lifetime, settings.policy_lifetime)
+    for index, outcome in attempt.outcomes.items():
+        if outcome.fate is Fate.DEFERRED:
+            dated = _dated(outcome, attempt.unmet_since.get(index, now))
+            attempt.outcomes[index] = _last(dated) if expired(attempt.arrived, now, lifetimes.of(dated)) else dated
+
+
 def _dated(outcome: Outcome, since: float) -> Outcome:
     """Since when its demand has not been met, if that is why it waits."""
     return replace(outcome, since=since) if outcome.unmet else outcome
 
 
 def _last(outcome: Outcome) -> Outcome:
-    if outcome.fate is not Fate.DEFERRED:
-        return outcome
     why = UNMET_TOO_LONG.format(since=formatdate(outcome.since)) if outcome.unmet else GIVING_UP
     return replace(outcome, fate=Fate.FAILED, reason=outcome.reason + why)

@@ -26,6 +26,7 @@ from qmtls.service.lane import Workshop
 from qmtls.service.listings import Listings
 from qmtls.service.local import LocalDelivery
 from qmtls.service.orders import held_now, returned
+from qmtls.service.retest import Retester
 from qmtls.service.shelves import LOW, Shelves, place_for, until
 from qmtls.service.waiting import Due, Parked, read_due
 from qmtls.smtp.envelope import Envelope
@@ -64,6 +65,7 @@ class Relayer:
         self.destinations = Destinations(shop)
         self.destinations.has_room = self._has_room
         self.lanes = self.destinations.lanes
+        self.retester = Retester(shop, self)
         self._waiting: DueList[Key] = DueList()
         self._active: dict[Key, Attempt] = {}
         self._parked = Parked(say)
@@ -254,6 +256,7 @@ class Relayer:
             return
         self._active[attempt.key] = attempt
         attempt.open_tasks = len(plan)
+        self.retester.begins(plan)
         for job, way in zip(plan, ways, strict=True):
             task = Task(attempt, job.next_hop, job.recipients, self._task_done)
             if way is None:
@@ -284,6 +287,7 @@ class Relayer:
             log.error("no outcome for a recipient of {id}", id=attempt.id)
             outcomes = dict.fromkeys(task.recipients, NO_OUTCOME) | outcomes
         attempt.outcomes.update(outcomes)
+        self.retester.judged(task, outcomes)
         attempt.open_tasks -= 1
         if attempt.open_tasks == 0:
             if not attempt.outcomes:
@@ -309,8 +313,10 @@ class Relayer:
 
     def waits(self, attempt: Attempt, due: float) -> None:
         """An attempt was filed; the message is due again at `due`."""
-        self._active.pop(attempt.key, None)
-        self._waiting.add(attempt.key, due)
+        key = attempt.key
+        self._active.pop(key, None)
+        self._waiting.add(key, due)
+        self.retester.waits(attempt, key)
         self._schedule()
 
     def gone(self, attempt: Attempt) -> None:
@@ -331,6 +337,17 @@ class Relayer:
     def _removed(self, spool: Spool, ids: Sequence[str]) -> None:
         self._leaving.difference_update([(spool.name, id) for id in ids])
 
+    # ------------------------------------------------------------ retests
+
+    def is_waiting(self, key: Key) -> bool:
+        return key in self._waiting
+
+    def release(self, keys: Iterable[Key]) -> int:
+        found = [key for key in keys if key in self._waiting]
+        self._waiting.make_due(found)
+        self._schedule()
+        return len(found)
+
     # ------------------------------------------------------------ orders
 
     def reloaded(self) -> None:
@@ -338,6 +355,7 @@ class Relayer:
         self._clear_shelves()
         self.destinations.reloaded()
         self._free_parked()
+        self.retester.reloaded()
         self._schedule()
         for spool in self.spools.values():
             self.rescan(spool)
@@ -361,6 +379,7 @@ class Relayer:
     def stop(self) -> None:
         """Starts nothing new; what is in hand is finished, what is in line is left to the next start."""
         self._stopping = True
+        self.retester.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         tasks: dict[Key, list[Task]] = {}

@@ -27,6 +27,7 @@ def test_a_name_is_enough(tmp_path: Path) -> None:
     assert (settings.bounce_from, settings.double_bounce_to) == ("MAILER-DAEMON", "postmaster")
     assert (settings.data_bytes, settings.queue_lifetime) == (0, 604800.0)
     assert (settings.policy_lifetime, settings.delay_warn, settings.bounce_style) == (604800.0, 14400.0, "dsn")
+    assert settings.policy_retest == 300.0
     assert (settings.timeout_smtpd, settings.timeout_remote, settings.timeout_connect) == (1200.0, 1200.0, 60.0)
     assert (settings.concurrency_remote, settings.concurrency_local) == (20, 10)
     assert settings.client_trust is None
@@ -48,6 +49,7 @@ def test_every_file_has_its_say(tmp_path: Path) -> None:
             "timeoutconnect": "62",
             "queuelifetime": "0",
             "policylifetime": "1209600",
+            "policyretest": "60",
             "delaywarn": "0",
             "bouncestyle": "QSBMF",
             "concurrencyremote": "0",
@@ -75,6 +77,7 @@ def test_every_file_has_its_say(tmp_path: Path) -> None:
     assert (settings.greeting, settings.helo_host) == ("mail.example.org Hello", "[192.0.2.1]")
     assert (settings.data_bytes, settings.queue_lifetime) == (1000000, 0.0)
     assert (settings.policy_lifetime, settings.delay_warn, settings.bounce_style) == (1209600.0, 0.0, "qsbmf")
+    assert settings.policy_retest == 60.0
     assert (settings.timeout_smtpd, settings.timeout_remote, settings.timeout_connect) == (60.0, 61.0, 62.0)
     assert (settings.concurrency_remote, settings.concurrency_local) == (0, 1)
     assert (settings.bounce_from, settings.bounce_host) == ("bounce", "b.example")
@@ -113,6 +116,7 @@ def test_a_missing_name_says_how_to_mend_it(tmp_path: Path) -> None:
         *((name, "", "the first line is empty") for name in ("queuelifetime", "helohost", "doublebounceto")),
         ("databytes", "-1", "is no whole number"),
         ("policylifetime", "-1", "is no whole number"),
+        ("policyretest", "5m", "is no whole number"),
         ("delaywarn", "4h", "is no whole number"),
         ("bouncestyle", "mime", "is no form of failure reports"),
         ("databytes", "10M", "is no whole number"),
@@ -195,6 +199,7 @@ FILES = [
     *("clientca.pem", "clientcrl.pem", "mx.example.pem", "tlshosts/mx.example.pem", "notlshosts/a", "dnsserver"),
     *("tlsserverciphers", "listen", "tlspolicy", "tlsdefault", "bouncefrom", "virtualdomains"),
     *("aliases", "percenthack", "envnoathost", "authroutes", "bouncestyle", "delaywarn", "policylifetime"),
+    "policyretest",
 ]
 WORDS = st.sampled_from(
     [

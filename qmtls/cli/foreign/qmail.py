@@ -41,6 +41,7 @@ SAME = frozenset(
             "limits",
             "listen",
             "policylifetime",
+            "policyretest",
             "relaynetworks",
             "tlsdefault",
             "tlspolicy",

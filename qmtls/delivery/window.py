@@ -42,7 +42,7 @@ class Window:
         if working < int(size) or size >= ceiling or now < self._held_until:
             return False
         # A rounding error must not keep it below a whole number for another round.
-        self._size = min(size + (1.0 if self._quick else 1.0 / size + 1e-9), float(ceiling))
+        self._size = min(size + (1.0 if self._quick else 1.0 / int(size) + 1e-9), float(ceiling))
         return int(self._size) > int(size)
 
     def failed(self, others: int, now: float) -> None:

@@ -111,6 +111,7 @@ class Worker:
         self._web = Web(reactor, self._resolver)
         self._policies = StsCache(StsFiles(places.state / STS), self._resolver, self._web.fetch, self._off_reactor, now)
         self._upkeep = Upkeep(self._resolver, self._policies, self.live.settings, say)
+        self._buckets = Buckets(places.state, say)
         self.relayer = self._make_relayer()
         self._house = self._make_house()
         self._reports = self._make_reports()
@@ -142,6 +143,7 @@ class Worker:
         settings, boxes = self.live.settings, self._mailboxes
         relayer = Relayer(self._reactor, self._now, self.committer, self._make_shop(), self._say)
         relayer.lanes.limit = for_lanes(self._files)
+        relayer.destinations.counts = self._buckets
         relayer.registrar = Registrar(
             clock=self._reactor,
             now=self._now,
@@ -180,7 +182,7 @@ class Worker:
             accepted=self.relayer.accepted,
             say=self._say,
             connections=self._connections,
-            doorkeeper=Doorkeeper(Buckets(self._places.state, self._say), self._say),
+            doorkeeper=Doorkeeper(self._buckets, self._say),
             passwords=Passwords(self._off_reactor),
             seen=self._ledger.saw,
             room=lambda: self._room,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from qmtls.net.buckets import Buckets
 from qmtls.net.ids import Ids
 from qmtls.net.mailboxes import FOLDERS, Mailboxes
 from qmtls.net.snapshot import make_snapshot
@@ -61,6 +62,7 @@ class Office:
         signer = Signer(lambda: self.snapshot.settings.dkim, off_reactor, self.log.append, self.now)
         shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append, signer, now=self.now)
         self.relayer = relayer = Relayer(self.reactor, self.now, self.desk, shop, self.log.append)  # type: ignore[arg-type]
+        relayer.destinations.counts = Buckets(path / "state", self.log.append, self.reactor.seconds)
         relayer.registrar = Registrar(
             self.reactor,
             self.now,
@@ -76,6 +78,7 @@ class Office:
         )
         mail = path / "mail"
         mail.mkdir(exist_ok=True)
+        (path / "state").mkdir(exist_ok=True)
         relayer.local = LocalDelivery(
             Mailboxes(mail),
             off_reactor,

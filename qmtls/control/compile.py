@@ -7,9 +7,10 @@ wait and nothing else. No clock is read here: what depends on the date is said b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from qmtls.access import AccessRules
 from qmtls.control.authroutes import read_logins
@@ -47,18 +48,19 @@ DEFAULT_CIPHERS = "DEFAULT"
 SERVER_CIPHERS = "DEFAULT:!kRSA"  # who could only do RSA key transport has no forward secrecy, and is a TLS 1.0 program
 ROLES = ("smtp", "smtps", "submission", "admin")
 
-# file: default, least, most. Defaults are qmail's; the upper bounds only catch slips of the hand.
-NUMBERS = {
-    "databytes": (0, 0, 1 << 40),
-    "timeoutsmtpd": (1200, 1, DAY),
-    "timeoutremote": (1200, 1, DAY),
-    "timeoutconnect": (60, 1, DAY),
-    "concurrencyremote": (20, 0, 10_000),
-    "concurrencylocal": (10, 0, 10_000),
-    "queuelifetime": (604_800, 0, 366 * DAY),
-    "policylifetime": (-1, 0, 366 * DAY),  # missing = as queuelifetime
-    "policyretest": (300, 0, 366 * DAY),
-    "delaywarn": (14_400, 0, 366 * DAY),
+# file: field of Settings, its type, default, least, most. Defaults are qmail's; the upper bounds only catch slips of
+# the hand.
+NUMBERS: Mapping[str, tuple[str, type[int | float], int, int, int]] = {
+    "databytes": ("data_bytes", int, 0, 0, 1 << 40),
+    "timeoutsmtpd": ("timeout_smtpd", float, 1200, 1, DAY),
+    "timeoutremote": ("timeout_remote", float, 1200, 1, DAY),
+    "timeoutconnect": ("timeout_connect", float, 60, 1, DAY),
+    "concurrencyremote": ("concurrency_remote", int, 20, 0, 10_000),
+    "concurrencylocal": ("concurrency_local", int, 10, 0, 10_000),
+    "queuelifetime": ("queue_lifetime", float, 604_800, 0, 366 * DAY),
+    "policylifetime": ("policy_lifetime", float, -1, 0, 366 * DAY),  # missing = as queuelifetime
+    "policyretest": ("policy_retest", float, 300, 0, 366 * DAY),
+    "delaywarn": ("delay_warn", float, 14_400, 0, 366 * DAY),
 }
 
 T = TypeVar("T")
@@ -70,58 +72,56 @@ def compile_control(control: Path) -> Settings:
     if not control.is_dir():
         mend = "make one with `qmtls init`, or name the right one with --control"
         raise ControlError((Problem(Origin(str(control)), "is no directory that can be read", mend),))
+    basis = _basis(files)
+    dkim = read_dkim_keys(files)
+    settings = replace(
+        basis,
+        logins=read_logins(files, basis.routing),
+        limits=read_limits(files, basis.access.networks),
+        users=read_users(files),
+        holds=read_holds(files),
+        terms=read_destinations(files, basis.routing, basis.concurrency_remote),
+        dkim=dkim,
+        tls_reports=read_reporting(files, basis.me, dkim),
+    )
+    # Everything has been read: a problem ends it here.
+    return replace(settings, outside=files.outside, warnings=files.finish())
+
+
+def _basis(files: ControlFiles) -> Settings:
+    """What there is without any further file: names, who may relay, where mail goes, TLS, times."""
     me = _me(files)
     access = read_access(files, me)
     recipients = read_recipients(files, access.locals, access.postmaster_host)
-    count = _numbers(files)
-    routing = read_routing(files, recipients)
-    dkim = read_dkim_keys(files)
+    numbers = _numbers(files)
     client_credentials = read_client_credentials(files)
     dns = read_dns(files)
     return Settings(
-        control=control,
+        control=files.control,
         me=me,
         greeting=_single(files, "smtpgreeting", greeting, me),
         helo_host=_single(files, "helohost", host_or_literal, me),
         access=access,
         tls=_policy_rules(files, frozenset(client_credentials)),
         recipients=recipients,
-        routing=routing,
-        logins=read_logins(files, routing),
+        routing=read_routing(files, recipients),
         client_trust=_client_trust(files, access),
         server_credential=_pem(files, "servercert.pem", load_credential),
         named_credentials=_named_credentials(files),
         client_credential=_pem(files, "clientcert.pem", load_credential),
+        client_credentials=client_credentials,
         server_ciphers=_ciphers(files, "tlsserverciphers", SERVER_CIPHERS),
         client_ciphers=_ciphers(files, "tlsclientciphers", DEFAULT_CIPHERS),
-        data_bytes=count["databytes"],
-        timeout_smtpd=float(count["timeoutsmtpd"]),
-        timeout_remote=float(count["timeoutremote"]),
-        timeout_connect=float(count["timeoutconnect"]),
-        concurrency_remote=count["concurrencyremote"],
-        concurrency_local=count["concurrencylocal"],
-        queue_lifetime=float(count["queuelifetime"]),
-        policy_lifetime=float(count["policylifetime"] if count["policylifetime"] >= 0 else count["queuelifetime"]),
-        policy_retest=float(count["policyretest"]),
-        delay_warn=float(count["delaywarn"]),
+        **numbers,
         bounce_style=_single(files, "bouncestyle", bounce_style, "dsn"),
         bounce_from=_single(files, "bouncefrom", local_part, "MAILER-DAEMON"),
         bounce_host=_single(files, "bouncehost", host, me),
         double_bounce_to=_single(files, "doublebounceto", local_part, "postmaster"),
         double_bounce_host=_single(files, "doublebouncehost", host, me),
         dns_servers=dns.servers,
-        listeners=_listeners(files),
-        limits=read_limits(files, access.networks),
-        users=read_users(files),
-        holds=read_holds(files),
-        terms=read_destinations(files, routing, count["concurrencyremote"]),
-        client_credentials=client_credentials,
-        outside=files.outside,
         dns_trusted=dns.trusted,
         dns_check=dns.check,
-        dkim=dkim,
-        tls_reports=read_reporting(files, me, dkim),
-        warnings=files.finish(),  # evaluated last: everything has been read, and a problem ends it here
+        listeners=_listeners(files),
     )
 
 
@@ -142,11 +142,18 @@ def _me(files: ControlFiles) -> str:
     return me or "localhost"  # only so that the other files can be read for their problems
 
 
-def _numbers(files: ControlFiles) -> dict[str, int]:
+def _numbers(files: ControlFiles) -> dict[str, Any]:
+    """The fields of Settings that NUMBERS names."""
+
     def bounded(least: int, most: int) -> Callable[[str], int]:
         return lambda text: number(text, least, most)
 
-    return {name: _single(files, name, bounded(a, z), default) for name, (default, a, z) in NUMBERS.items()}
+    found: dict[str, Any] = {}
+    for name, (field, kind, default, least, most) in NUMBERS.items():
+        found[field] = kind(_single(files, name, bounded(least, most), default))
+    if found["policy_lifetime"] < 0:
+        found["policy_lifetime"] = found["queue_lifetime"]
+    return found
 
 
 def _ciphers(files: ControlFiles, name: str, default: str) -> str:

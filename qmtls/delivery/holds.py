@@ -93,6 +93,8 @@ class Holds:
     def of_host(self, name: str, now: float) -> Hold | None:
         """The rule that no mail is taken to this host; `name` as DNS or smtproutes has it."""
         host = name.lower().rstrip(".")
+        if not host:
+            return None  # a socket, or an address literal: no line can name it
         return next((rule for rule in self.rules if rule.destination == host and now < rule.until), None)
 
     def sentences(self, now: float) -> frozenset[str]:

@@ -72,6 +72,8 @@ def test_hosts(tmp_path: Path) -> None:
     assert made.of_host("MX.b.example.", NOW + 2 * 86400) is None
     assert made.of_host("192.0.2.9", NOW) == made.rules[1]
     assert made.of_host("mx2.b.example", NOW) is None
+    others = holds(tmp_path, "to=@a.example\n")
+    assert others.of_host("", NOW) is None, "a socket has no name, and is none of those without a destination"
     assert not holds(tmp_path, "# nothing\n")
     assert not made.held(envelope("x@b.example"), [0], NOW)
 

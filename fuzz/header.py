@@ -19,7 +19,7 @@ def scan(parts: list[bytes]) -> tuple[bool, ...]:
     found = HeaderScan()
     if not any(found.feed(part) for part in parts):
         found.finish()
-    return (found.whole, found.has_date, found.has_from, found.has_message_id, found.tls_optional)
+    return (found.whole, found.has_date, found.has_message_id, found.tls_optional)
 
 
 def target(data: bytes) -> None:

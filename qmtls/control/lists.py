@@ -185,10 +185,6 @@ class ControlFiles:
             return None
         return [entry for entry in names if not entry.endswith("~")]
 
-    def has_entries(self, name: str) -> bool:
-        """True if there is a directory `name` with something in it that counts."""
-        return any(not entry.startswith(".") for entry in self.entries(name) or ())
-
 
 def _text(raw: bytes) -> str:
     try:

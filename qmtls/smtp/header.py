@@ -91,10 +91,6 @@ class HeaderScan:
         return bool(self._bodies(b"date"))
 
     @property
-    def has_from(self) -> bool:
-        return bool(self._bodies(b"from"))
-
-    @property
     def has_message_id(self) -> bool:
         return bool(self._bodies(b"message-id"))
 

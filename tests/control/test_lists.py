@@ -95,9 +95,6 @@ def test_an_unreadable_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mon
 def test_entries_are_names_without_backups(tmp_path: Path) -> None:
     files = reader(tmp_path, {"dir/b": "", "dir/a~": "", "dir/.c": ""})
     assert files.entries("dir") == [".c", "b"]
-    assert files.has_entries("dir")
-    (tmp_path / "dir/b").unlink()
-    assert not files.has_entries("dir")
 
 
 def test_a_file_in_the_place_of_a_directory_is_a_problem(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _START = b"\r\n"  # as if the header stood behind a line end, so that every fiel
 _MOST = MAX_HEADER + len(_START)
 # A field name, the blanks that obsolete syntax lets stand before the colon (RFC 5322 section 4.5), the body with folds.
 _FIELD = re.compile(
-    rb"\r\n(date|from|message-id|tls-required)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?=\r\n|\Z)", re.IGNORECASE
+    rb"\r\n(date|message-id|tls-required)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?=\r\n|\Z)", re.IGNORECASE
 )
 # A first line that is left as it is: a field, the empty line, what programs that know mailbox files leave there.
 _FIRST = re.compile(rb"[^ \t\r\n:][^\r\n:]{0,%d}:|\r\n|>?From " % (MAX_FIRST - 2))

@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 
 from qmtls.cli import pause, queuechange
@@ -19,6 +20,7 @@ from qmtls.cli.output import CommandError, Row, emit
 from qmtls.cli.parser import Commands, Parser, add_json
 from qmtls.cli.queuefilter import add_filters, wanted
 from qmtls.cli.queueshow import details, details_text, qread, row, text
+from qmtls.cli.retests import first_probe
 from qmtls.smtp.address import Address
 
 QREAD = "qread"
@@ -72,7 +74,7 @@ def run_list(args: argparse.Namespace) -> int:
             for entry in entries:
                 print(qread(entry, is_local))
         else:
-            _print(entries, args.json or args.format == "json", row, text)
+            _print(entries, args.json or args.format == "json", row, partial(text, first_probe=first_probe(home)))
     return trouble.status
 
 
@@ -81,7 +83,7 @@ def run_show(args: argparse.Namespace) -> int:
     with Queue(home.queue, trouble, pause.standing(home, trouble)) as queue:
         for entry in queue.find(args.ids, time.time()):
             seen.add(entry.id)
-            _print([entry], args.json, details, details_text)
+            _print([entry], args.json, details, partial(details_text, first_probe=first_probe(home)))
     return trouble.status | queuechange.missing(args.ids, seen)
 
 

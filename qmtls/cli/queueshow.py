@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from qmtls.cli.bins import Entry, State
 from qmtls.cli.output import Row, byte_count, clean, local_time
+from qmtls.cli.retests import since, tls_words
 from qmtls.smtp.address import Address
 from qmtls.spool.api import Attempt
 
@@ -28,8 +29,8 @@ def row(entry: Entry) -> Row:
     }
 
 
-def text(entry: Entry) -> str:
-    """A few lines for people."""
+def text(entry: Entry, first_probe: float | None = None) -> str:
+    """A few lines for people. `first_probe` as in `retests`."""
     due, arrived = entry.next, local_time(entry.envelope.arrival.time)
     when = f"next {local_time(due)}" if due is not None else "held"
     if entry.state is State.RETURNING:
@@ -37,8 +38,7 @@ def text(entry: Entry) -> str:
     head = f"{entry.id}  {byte_count(entry.size)}  from <{entry.sender}>  arrived {arrived}"
     lines = [f"{head}  attempts {entry.attempts}  {when}"]
     lines += [f"    to <{address}>" for address in entry.addresses]
-    if reason := entry.reason:
-        lines.append(f"    {reason}")
+    lines += [f"    {line}" for line in (entry.reason, tls_words(entry, first_probe)) if line]
     return "\n".join(clean(line) for line in lines)
 
 
@@ -50,6 +50,7 @@ def details(entry: Entry) -> Row:
     return {
         **row(entry),
         "state": entry.state.value,
+        "unmet": {names[n]: time for n, time in since(entry).items()},
         "holds": {names[n]: rule.sentence for n, rule in entry.ruled.items()},
         "bin": entry.bin.name,
         "recipients": names,
@@ -84,7 +85,7 @@ def _attempt(attempt: Attempt, names: list[str]) -> Row:
     }
 
 
-def details_text(entry: Entry) -> str:
+def details_text(entry: Entry, first_probe: float | None = None) -> str:
     """The same for people."""
     envelope, arrival = entry.envelope, entry.envelope.arrival
     came = f"  came      with {arrival.protocol}"
@@ -110,7 +111,7 @@ def details_text(entry: Entry) -> str:
         lines.append(f"  hold      <{envelope.recipients[n].address}>  {rule.sentence}")
     for attempt in entry.history:
         lines += _attempt_lines(attempt, [str(recipient.address) for recipient in envelope.recipients])
-    return "\n".join([text(entry), *(clean(line) for line in lines)])
+    return "\n".join([text(entry, first_probe), *(clean(line) for line in lines)])
 
 
 def _attempt_lines(attempt: Attempt, names: list[str]) -> Iterator[str]:

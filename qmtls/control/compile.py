@@ -40,6 +40,7 @@ from qmtls.control.values import (
     local_part,
     number,
 )
+from qmtls.delivery.schedule import FIRST_RETEST
 from qmtls.tls.clients import BY_KEY
 from qmtls.tls.policy import Origin, PolicyRules
 
@@ -59,7 +60,7 @@ NUMBERS: Mapping[str, tuple[str, type[int | float], int, int, int]] = {
     "concurrencylocal": ("concurrency_local", int, 10, 0, 10_000),
     "queuelifetime": ("queue_lifetime", float, 604_800, 0, 366 * DAY),
     "policylifetime": ("policy_lifetime", float, -1, 0, 366 * DAY),  # missing = as queuelifetime
-    "policyretest": ("policy_retest", float, 300, 0, 366 * DAY),
+    "policyretest": ("policy_retest", float, FIRST_RETEST, 0, 366 * DAY),
     "delaywarn": ("delay_warn", float, 14_400, 0, 366 * DAY),
 }
 

@@ -11,7 +11,9 @@ from qmtls.delivery.outcome import Outcome
 SKIP = 20
 # The longest stretch, as a part of the wait.
 JITTER = 0.1
-# Probes of a next hop that met no TLS demand: each wait is twice the one before, up to so many times the first.
+# Seconds until the first probe of a next hop that met no TLS demand, if control/policyretest does not say.
+FIRST_RETEST = 300
+# Each wait is twice the one before, up to so many times the first.
 MOST_RETEST = 12
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qmtls.cli.output import local_time
 from qmtls.smtp.address import parse_address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.spool.api import Attempt, Filing
@@ -134,6 +135,48 @@ def test_show(cli: Cli, queue: Path) -> None:
     assert "with ESMTPS from 198.51.100.7 (client.test)" in text
     assert "done      <first@b.test>" in text
     assert f"deferred  <bob@c.test>  {REASON}" in text
+
+
+def waits_for_tls(home: Path, id: str, held: bool = False) -> None:
+    """Its second recipient since the second attempt, its first since the third."""
+    put(home, id, "ann@b.test bob@c.test", tried=False)
+    spool = MaildirSpool(home / "queue" / "1")
+    for n, unmet in enumerate(((), (1,), (0, 1))):
+        attempt = Attempt(ARRIVED + n, deferred=(0, 1), reasons=((0, REASON), (1, REASON)), unmet=unmet)
+        assert spool.record([Filing(id, attempt, due=ARRIVED + 400, held=held)]) == [None]
+    spool.close()
+
+
+def test_what_waits_for_tls_says_since_when_and_that_it_is_probed_for(cli: Cli, home: Path) -> None:
+    waits_for_tls(home, "0004d")
+    for command in (("queue", "list"), ("queue", "show", "0004d")):
+        (line,) = [line for line in cli(*command).out.splitlines() if "waits for TLS" in line]
+        assert f"since {local_time(ARRIVED + 1)}; a running service probes for that without mail, 5m after" in line
+        assert "then up to 1h apart" in line
+    (row,) = cli("queue", "show", "--json", "0004d").rows
+    assert row["unmet"] == {"bob@c.test": ARRIVED + 1, "ann@b.test": ARRIVED + 2}
+
+
+@pytest.mark.parametrize(
+    ("knob", "words"),
+    [
+        ("90\n# text\n", "90s after an attempt and then up to 18m apart"),
+        ("0", "control/policyretest is 0, so there are no probes"),
+        ("often\n", "waits for TLS since"),
+    ],
+)
+def test_how_often_is_what_the_file_says(cli: Cli, home: Path, knob: str, words: str) -> None:
+    waits_for_tls(home, "0004d")
+    (home / "control").mkdir(exist_ok=True)
+    (home / "control/policyretest").write_text(knob)
+    text = cli("queue", "list").out
+    assert words in text
+    assert ("a running service" in text) is knob.startswith("90")
+
+
+def test_what_is_held_is_not_said_to_be_probed_for(cli: Cli, home: Path, queue: Path) -> None:
+    waits_for_tls(home, "0004d", held=True)
+    assert "waits for TLS" not in cli("queue", "list").out
 
 
 def test_unknown_ids(cli: Cli, queue: Path) -> None:

@@ -3,7 +3,7 @@
 #   make test    everything that CI runs
 # The others: make fast (starts nothing, half a minute), make bench, make fuzz (an hour and more), make stop, make clean.
 
-PYTHON ?= python3
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,8 +16,7 @@ help:
 	@sed -n 's/^#   //p; s/^# The others/Others/p' Makefile
 
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "qmtls needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+	python=$(PYTHON); "$${python:=$$(scripts/python)}" -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(STAMP)
 

@@ -29,14 +29,13 @@ from qmtls.spool.api import (
     Attempt,
     Malformed,
     SpoolError,
-    Stored,
     Waiting,
     ordered_back,
-    pending,
 )
 from qmtls.spool.bins import is_bin
 from qmtls.spool.files import Files, OsFiles
-from qmtls.spool.glance import ALL, Choice
+from qmtls.spool.glance import ALL, Choice, Glance
+from qmtls.spool.history import decode_history, still_waiting
 from qmtls.spool.maildir import MaildirSpool
 
 HELD_LAST = "9"  # in an order by time, where times begin with a digit below it
@@ -65,37 +64,32 @@ class Looking(OsFiles):
         pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One message in one bin, read whole except for its content.
+    """One message in one bin: all but its content, and its log decoded only if somebody asks.
 
     `to`: indices of the recipients still waiting; `ruled`: those of them whom a standing hold keeps.
     """
 
     bin: MaildirSpool
-    stored: Stored
+    waiting: Waiting
+    envelope: Envelope
+    size: int
+    log: bytes
     to: tuple[int, ...]
     ruled: dict[int, Hold]
+    _history: tuple[Attempt, ...] | None = None
 
     @property
     def id(self) -> str:
-        return self.stored.waiting.id
-
-    @property
-    def waiting(self) -> Waiting:
-        return self.stored.waiting
-
-    @property
-    def envelope(self) -> Envelope:
-        return self.stored.envelope
-
-    @property
-    def size(self) -> int:
-        return self.stored.size
+        return self.waiting.id
 
     @property
     def history(self) -> tuple[Attempt, ...]:
-        return self.stored.history
+        """Malformed."""
+        if self._history is None:
+            self._history = decode_history(self.log)
+        return self._history
 
     @property
     def recipients(self) -> list[Address]:
@@ -167,11 +161,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which messages are meant. The first two only rule out, from what costs least; the last one decides."""
+    """Which messages are meant. The first two only rule out, from what costs least; the third decides.
+
+    `history`: False if nobody will ask what became of those that are found: then a log that is none is no matter.
+    """
 
     name: Callable[[Waiting], bool] = lambda waiting: True
     octets: Choice = ALL
     entry: Callable[[Entry], bool] = lambda entry: True
+    history: bool = True
 
 
 EVERY = Wanted()
@@ -266,15 +264,17 @@ class Queue:
             try:
                 if isinstance(found, Exception):
                     raise found
-                stored = found.stored()
+                entry = self._entry(spool, found)
+                if wanted.entry(entry) and (not wanted.history or entry.history is not None):
+                    yield entry
             except (Malformed, SpoolError) as problem:
                 self._trouble(f"{spool.path}: {id}: {problem}")
-                continue
-            to = pending(len(stored.envelope.recipients), stored.history)
-            ruled = self.holds.held(stored.envelope, to, self._now) if self.holds else {}
-            entry = Entry(spool, stored, to, ruled)
-            if wanted.entry(entry):
-                yield entry
+
+    def _entry(self, spool: MaildirSpool, found: Glance) -> Entry:
+        head = found.head()
+        to = still_waiting(len(head.envelope.recipients), found.log)
+        ruled = self.holds.held(head.envelope, to, self._now) if self.holds else {}
+        return Entry(spool, found.waiting, head.envelope, head.size, found.log, to, ruled)
 
 
 def _key(sort: Sort, spool: MaildirSpool, waiting: Waiting) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 
 DONE = 0
 FINDINGS = 1
@@ -37,12 +37,12 @@ def emit(rows: Iterable[Row], as_json: bool, text: Callable[[Row], str]) -> None
 
 def clean(text: str) -> str:
     """`text` with control characters shown as "?": what a peer wrote must not steer a terminal."""
-    return text.translate(_UNPRINTABLE)
+    return text if text.isprintable() else text.translate(_UNPRINTABLE)
 
 
 def local_time(seconds: float) -> str:
     """Unix seconds as "2026-11-22 14:05:09 +0100" in the zone of this host."""
-    return datetime.fromtimestamp(seconds, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
 
 
 def byte_count(octets: int) -> str:

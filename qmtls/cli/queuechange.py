@@ -9,17 +9,16 @@ order counts after it.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib import import_module
 from itertools import islice
 
-from qmtls.cli.bins import Entry, Queue, State, Trouble
-from qmtls.cli.home import Home, why
-from qmtls.cli.inject import login_name
+from qmtls.cli.bins import Entry, Queue, Trouble
+from qmtls.cli.home import Home
+from qmtls.cli.orders import BOUNCING, HOLDING, NOT_DONE, RELEASING, REMOVING, RETRY, Batch, Order, carry_out
 from qmtls.cli.output import DONE, FINDINGS, CommandError, clean
 from qmtls.cli.parser import Commands, Parser
 from qmtls.cli.pause import standing
@@ -27,23 +26,12 @@ from qmtls.cli.queuefilter import add_filters, filtered, wanted
 from qmtls.cli.queueshow import one_line
 from qmtls.net.openfiles import raise_limit
 from qmtls.net.sharedsync import SharedSync
-from qmtls.spool.api import BOUNCE, HOLD, RELEASE, Attempt, Filing, SpoolError
-from qmtls.spool.bins import poke
+from qmtls.spool.api import SpoolError
 from qmtls.spool.files import OsFiles
-from qmtls.spool.listing import HELD_MTIME
-from qmtls.spool.maildir import MaildirSpool
 
-BATCH = 500  # messages whose orders share their syncs; each has a file open meanwhile
+BATCH = 2000  # messages whose orders share their syncs; each has a file open meanwhile
 FROM_STDIN = "-"
 _SPARE_FILES = 100  # that the interpreter and the bins have open
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One of the commands. `act` does it to messages of one bin, and says for each what it did."""
-
-    act: Callable[[MaildirSpool, Sequence[Entry], argparse.Namespace], Sequence[str]]
-    would: str  # "would be held"
 
 
 def add(below: Commands) -> list[Parser]:
@@ -80,14 +68,14 @@ def run(args: argparse.Namespace, order: Order) -> int:
     doing = (named or args.yes or not _at_terminal()) and not args.dry_run
     files = OsFiles(SharedSync())
     with Queue(home.queue, trouble, standing(home, trouble), files) as queue:
-        meant = wanted(args, now, bool(queue.holds))
+        meant = replace(wanted(args, now, bool(queue.holds)), history=False)
         chosen = queue.find(args.ids, now, meant) if named else queue.entries(now, wanted=meant)
         for batch in _batches(chosen, _batch_size() if doing else BATCH):
             count += len(batch)
             if named:
                 seen.update(entry.id for entry in batch)
             if doing:
-                _carry_out(order, batch, args)
+                _carry_out(order, batch, getattr(args, "note", ""), trouble)
             elif args.dry_run:
                 _print(batch, [order.would] * len(batch))
         if doing:
@@ -135,23 +123,26 @@ def _batches(entries: Iterable[Entry], most: int) -> Iterator[list[Entry]]:
         yield batch
 
 
-def _carry_out(order: Order, batch: Sequence[Entry], args: argparse.Namespace) -> None:
+def _carry_out(order: Order, entries: Sequence[Entry], note: str, trouble: Trouble) -> None:
     by_bin: dict[str, list[Entry]] = {}
-    for entry in batch:
+    for entry in entries:
         by_bin.setdefault(entry.bin.name, []).append(entry)
     words: dict[str, str] = {}
-    for entries in by_bin.values():
-        spool = entries[0].bin
-        said = order.act(spool, entries, args)
-        words.update((entry.id, word) for entry, word in zip(entries, said, strict=True))
-        try:
-            poke(spool.path)
-        except OSError as problem:
-            raise CommandError(f"{spool.path}: {why(problem)}") from None
-    _print(batch, [words[entry.id] for entry in batch])
+    full = False
+    for of_bin in by_bin.values():
+        batch = Batch(of_bin[0].bin, of_bin, note, trouble)
+        said = carry_out(order, batch)
+        words.update((entry.id, word) for entry, word in zip(of_bin, said, strict=True))
+        full = full or batch.full
+    done = [entry for entry in entries if words[entry.id] != NOT_DONE]
+    _print(done, [words[entry.id] for entry in done])
+    if full:
+        raise CommandError("the disk is full: orders for those that are not named here were not given")
 
 
 def _print(entries: Sequence[Entry], words: Sequence[str]) -> None:
+    if not entries:
+        return
     lines = [
         clean(f"{entry.id}: {word} (<{entry.sender}> to {one_line(entry.addresses) or 'nobody left'})")
         for entry, word in zip(entries, words, strict=True)
@@ -166,123 +157,41 @@ def _finish(order: Order, queue: Queue, home: Home, trouble: Callable[[str], Non
             spool.sync()
         except SpoolError as problem:
             trouble(str(problem))
-    if order is _BOUNCE:
+    if order is BOUNCING:
         sys.stdout.flush()
         import_module("qmtls.cli.returning").return_all(home, trouble)
 
 
-# ------------------------------------------------------------ the orders
-
-
-def _retry(spool: MaildirSpool, entries: Sequence[Entry], args: argparse.Namespace) -> Sequence[str]:
-    now = time.time()
-    return [_retry_one(spool, entry, now) for entry in entries]
-
-
-def _retry_one(spool: MaildirSpool, entry: Entry, now: float) -> str:
-    if entry.state is State.HELD:
-        return "held"
-    if entry.state is not State.WAITING:
-        return "was due already"
-    return "due now" if _set_time(spool, entry.id, now) else "gone"
-
-
-def _hold(spool: MaildirSpool, entries: Sequence[Entry], args: argparse.Namespace) -> Sequence[str]:
-    words = _sentence(f"held by {login_name()}", args.note)
-    todo = [entry for entry in entries if not entry.waiting.held]
-    _record(spool, [_filing(entry, HOLD, words, held=True) for entry in todo])
-    for entry in todo:
-        # The end of an attempt in the very same moment may have set its own time; that comes once for each attempt.
-        found = spool.look(entry.id)
-        if found is not None and not found.held:
-            _set_time(spool, entry.id, HELD_MTIME)
-    return ["was held already" if entry.waiting.held else "held" for entry in entries]
-
-
-def _release(spool: MaildirSpool, entries: Sequence[Entry], args: argparse.Namespace) -> Sequence[str]:
-    todo = [entry for entry in entries if entry.waiting.held or entry.waiting.returning]
-    _record(spool, [_filing(entry, RELEASE, _sentence(f"released by {login_name()}", args.note)) for entry in todo])
-    said = []
-    for entry in entries:
-        ruled = next(iter(entry.ruled.values()), None)
-        word = "released" if entry.waiting.held or entry.waiting.returning else "was not held"
-        said.append(f"{word}, but {ruled.sentence}" if ruled is not None else word)
-    return said
-
-
-def _bounce(spool: MaildirSpool, entries: Sequence[Entry], args: argparse.Namespace) -> Sequence[str]:
-    words = _sentence("returned by the administrator before it could be delivered", args.note)
-    _record(spool, [_filing(entry, BOUNCE, words, returning=True) for entry in entries])
-    return ["returns to its sender"] * len(entries)
-
-
-def _remove(spool: MaildirSpool, entries: Sequence[Entry], args: argparse.Namespace) -> Sequence[str]:
-    try:
-        spool.remove([entry.id for entry in entries])
-    except SpoolError as problem:
-        raise CommandError(f"{spool.path}: not all were removed: {problem}") from None
-    return ["removed"] * len(entries)
-
-
-def _sentence(words: str, note: str) -> str:
-    return f"{words}: {' '.join(note.split())}" if note.strip() else words
-
-
-def _filing(entry: Entry, event: str, words: str, *, held: bool = False, returning: bool = False) -> Filing:
-    now = time.time()
-    attempt = Attempt(now, reasons=tuple((n, words) for n in entry.to), event=event)
-    return Filing(entry.id, attempt, now, held, returning)
-
-
-def _record(spool: MaildirSpool, filings: Sequence[Filing]) -> None:
-    problem = next((problem for problem in spool.record(filings) if problem is not None), None)
-    if problem is not None:
-        raise CommandError(f"{spool.path}: the orders from here on are not on the disk: {problem}")
-
-
-def _set_time(spool: MaildirSpool, id: str, seconds: float) -> bool:
-    """False if it is gone."""
-    path = f"{spool.path}/cur/{id}"
-    try:
-        os.utime(path, (seconds, seconds), follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    except OSError as problem:
-        raise CommandError(f"{path}: {why(problem)}") from None
-    return True
-
-
-_BOUNCE = Order(_bounce, "would return to its sender")
 _NOTE = "why, for its log and the listing"
 _COMMANDS: dict[str, tuple[str, str, str, Order]] = {
     "retry": (
         "try waiting mail now",
         "Makes waiting messages due at once; a running service sees it within seconds.",
         "",
-        Order(_retry, "would be due"),
+        RETRY,
     ),
     "hold": (
         "keep mail in the queue",
         "Holds messages until they are released. Held mail does not grow too old.",
         _NOTE,
-        Order(_hold, "would be held"),
+        HOLDING,
     ),
     "release": (
         "let held mail go",
         "Releases messages that were held, and takes back the order to return them. They are due at once.",
         _NOTE,
-        Order(_release, "would be released"),
+        RELEASING,
     ),
     "bounce": (
         "return mail to its sender",
         "Returns messages at once, each with a report. A running service does it within a minute, else the command.",
         "why, told to the sender",
-        _BOUNCE,
+        BOUNCING,
     ),
     "remove": (
         "remove mail from the queue",
         "Removes messages; nobody is told. One that is being sent at this moment may still arrive.",
         "",
-        Order(_remove, "would be removed"),
+        REMOVING,
     ),
 }

@@ -22,6 +22,7 @@ from qmtls.spool.directories import Directories
 from qmtls.spool.files import Files, trouble
 from qmtls.spool.history import decode_history
 from qmtls.spool.listing import look, tried
+from qmtls.spool.record import Head
 
 PORTION = 100  # messages whose files are open at once
 FIRST = 2048  # octets read of a message: nearly every envelope
@@ -36,9 +37,13 @@ class Glance:
     length: int
     log: bytes
 
+    def head(self) -> Head:
+        """Malformed."""
+        return understood(self.start, self.length)
+
     def stored(self) -> Stored:
         """Malformed."""
-        head = understood(self.start, self.length)
+        head = self.head()
         return Stored(self.waiting, head.envelope, head.size, decode_history(self.log))
 
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fuzz.harness import main, pieces
 from qmtls.smtp.header import HeaderScan
 
@@ -15,11 +17,18 @@ SEEDS = (
 )
 
 
-def scan(parts: list[bytes]) -> tuple[bool, ...]:
+class Findings(NamedTuple):
+    whole: bool
+    has_date: bool
+    has_message_id: bool
+    tls_optional: bool
+
+
+def scan(parts: list[bytes]) -> Findings:
     found = HeaderScan()
     if not any(found.feed(part) for part in parts):
         found.finish()
-    return (found.whole, found.has_date, found.has_message_id, found.tls_optional)
+    return Findings(found.whole, found.has_date, found.has_message_id, found.tls_optional)
 
 
 def target(data: bytes) -> None:
@@ -30,10 +39,10 @@ def target(data: bytes) -> None:
     assert not end or found == scan([header[2:] + end if header else b"\r\n"])
     first = b"TLS-Required: no\r\n"
     if not stream.startswith((b" ", b"\t")):  # which would make it longer
-        assert scan([b"Date: x\r\n" + stream])[1]
+        assert scan([b"Date: x\r\n" + stream]).has_date
         if b"tls-required" not in header.lower():
-            assert scan([first + stream])[4]
-    assert scan([first + first + stream])[4] is False
+            assert scan([first + stream]).tls_optional
+    assert not scan([first + first + stream]).tls_optional
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from qmtls.cli import certrequest, certrevoke, certshow
 from qmtls.cli.authority import LEAF_DAYS, USES, Authority, RequestError, Terms, general_names, sign
 from qmtls.cli.output import DONE, CommandError
-from qmtls.cli.parser import Commands, add_json
+from qmtls.cli.parser import Commands, add_json, days
 from qmtls.cli.pem import (
     PRIVATE,
     bundle,
@@ -58,19 +58,12 @@ def _add_issue(below: Commands) -> None:
     issue.add_argument(
         "--ca", metavar="DIR", type=Path, help="directory with ca.key and ca.pem (default: HOME/state/ca)"
     )
-    issue.add_argument("--days", type=_days, default=LEAF_DAYS, help=f"validity (default {LEAF_DAYS})")
+    issue.add_argument("--days", type=days, default=LEAF_DAYS, help=f"validity (default {LEAF_DAYS})")
     issue.add_argument("--host", metavar="NAME", action="append", default=[], help="a host's name; repeatable")
     issue.add_argument("--email", metavar="ADDR", action="append", default=[], help="a client's address; repeatable")
     issue.add_argument("--use", choices=USES, default="", help="default: client for addresses alone, else both")
     issue.add_argument("--key", metavar="FILE", type=Path, help="the key of the request (default: CSR with .key)")
     issue.add_argument("--out", metavar="OUT", type=Path, help="path without suffix (default: that of the request)")
-
-
-def _days(text: str) -> int:
-    days = int(text)
-    if not 0 < days <= 3650:
-        raise argparse.ArgumentTypeError("between 1 and 3650")
-    return days
 
 
 def run_issue(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from qmtls.cli.crl import CRL_DAYS, MAX_SERIAL_BITS, REASONS, Revocation, next_l
 from qmtls.cli.home import Home
 from qmtls.cli.output import DONE, CommandError, clean
 from qmtls.cli.owner import as_owner_of
-from qmtls.cli.parser import Commands
+from qmtls.cli.parser import Commands, days
 from qmtls.cli.pem import alone_in, certificates_in, crls_in, issued_by, public_octets, read, read_authority, replace
 from qmtls.tls.crls import crl_number, signed_by
 from qmtls.tls.names import shown_dn
@@ -44,19 +44,12 @@ def add(commands: Commands) -> None:
     parser.add_argument("certificates", metavar="FILE|SERIAL", nargs="*")
     parser.add_argument("--reason", choices=REASONS, default="", help="said in the list (default: none)")
     parser.add_argument(
-        "--days", type=_days, default=CRL_DAYS, help=f"when it must be renewed (default {CRL_DAYS}); it is local"
+        "--days", type=days, default=CRL_DAYS, help=f"when it must be renewed (default {CRL_DAYS}); it is local"
     )
     parser.add_argument(
         "--ca", metavar="DIR", type=Path, help="directory with ca.key and ca.pem (default: HOME/state/ca)"
     )
     parser.add_argument("--crl", metavar="FILE", type=Path, help=f"another list (default: HOME/control/{FILE})")
-
-
-def _days(text: str) -> int:
-    days = int(text)
-    if not 0 < days <= 3650:
-        raise argparse.ArgumentTypeError("between 1 and 3650")
-    return days
 
 
 def run(args: argparse.Namespace) -> int:

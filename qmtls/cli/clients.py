@@ -7,21 +7,20 @@ file as a comment with the date: why somebody is refused is then to be read wher
 from __future__ import annotations
 
 import argparse
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from qmtls.cli.history import ledger_of
 from qmtls.cli.home import Home
-from qmtls.cli.output import DONE, FINDINGS, CommandError, Row, byte_count, clean, emit, local_time
+from qmtls.cli.output import DONE, FINDINGS, Row, byte_count, clean, emit, local_time
 from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, add_json
 from qmtls.cli.pem import alone_in, read, replace
 from qmtls.control.clientrules import client_rule, read_identity
 from qmtls.control.lists import BadValueError, Line
 from qmtls.ledger.clients import ClientRecord, client_records
-from qmtls.ledger.schema import FILE, LedgerError, read_ledger
 from qmtls.tls.clients import ClientRule
 from qmtls.tls.identities import Identity
 from qmtls.tls.policy import Origin
@@ -68,20 +67,8 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def _records(home: Home) -> list[ClientRecord]:
-    path = home.state / FILE
-    try:
-        with as_owner_of(home.state):
-            connection = read_ledger(path)
-            if connection is None:
-                return []
-            try:
-                return client_records(connection)
-            finally:
-                connection.close()
-    except LedgerError as problem:
-        raise CommandError(str(problem)) from None
-    except (OSError, sqlite3.Error) as problem:
-        raise CommandError(f"{path}: {problem}") from None
+    with ledger_of(home) as ledger:
+        return [] if ledger is None else client_records(ledger)
 
 
 def _rows(records: Sequence[ClientRecord], rules: Sequence[ClientRule], users: Path) -> Iterator[Row]:

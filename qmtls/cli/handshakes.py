@@ -5,34 +5,23 @@ They are kept while TLS reports are configured (control/tlsrpt); without them th
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-
+from qmtls.cli.history import ledger_of
 from qmtls.cli.home import Home
-from qmtls.cli.output import CommandError, Row
-from qmtls.cli.owner import as_owner_of
-from qmtls.ledger.schema import FILE, LedgerError, read_ledger
+from qmtls.cli.output import Row
 from qmtls.ledger.tlsresults import SessionCount, date_of, day_of, session_counts
 from qmtls.tls.resulttypes import TlsResult
 
 DAYS = 2  # today and the day before, UTC
 
 
-def handshakes(home: Home, domain: str, now: float) -> Iterator[Row]:
+def handshakes(home: Home, domain: str, now: float) -> list[Row]:
     """A row for each day and outcome, the latest day first. CommandError if the ledger cannot be read."""
-    path = home.state / FILE
-    try:
-        with as_owner_of(home.state):
-            connection = read_ledger(path)
-            if connection is None:
-                return
-            try:
-                for day in range(day_of(now), day_of(now) - DAYS, -1):
-                    yield from (_row(count, day) for count in session_counts(connection, day, domain))
-            finally:
-                connection.close()
-    except (LedgerError, OSError, sqlite3.Error) as problem:
-        raise CommandError(f"{path}: {problem}") from None
+    today = day_of(now)
+    with ledger_of(home) as ledger:
+        if ledger is None:
+            return []
+        days = range(today, today - DAYS, -1)
+        return [_row(count, day) for day in days for count in session_counts(ledger, day, domain)]
 
 
 def _row(count: SessionCount, day: int) -> Row:

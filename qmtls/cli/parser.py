@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from qmtls.cli.output import USAGE
 
+MAX_DAYS = 3650
+
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -50,3 +52,11 @@ class Commands:
 
 def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
+
+
+def days(text: str) -> int:
+    """An argument: for how many days something that is signed is valid."""
+    number = int(text)
+    if not 0 < number <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"between 1 and {MAX_DAYS}")
+    return number

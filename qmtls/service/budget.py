@@ -32,22 +32,22 @@ class Waits(Protocol):
 
 
 class Line:
-    """Who waits, the first to come first, each once."""
+    """Who waits, the first to come first, each once. `all` of them is a dictionary: it is looked at often."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("all",)
 
     def __init__(self) -> None:
-        self._waiting: dict[Waits, None] = {}
+        self.all: dict[Waits, None] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.all)
 
     def add(self, one: Waits) -> None:
-        self._waiting.setdefault(one)
+        self.all.setdefault(one)
 
     def wake_first(self) -> None:
-        first = next(iter(self._waiting))
-        del self._waiting[first]
+        first = next(iter(self.all))
+        del self.all[first]
         first.wake()
 
 
@@ -152,7 +152,7 @@ class Budget:
     @property
     def crowded(self) -> bool:
         """Somebody waits: nobody should keep a lane for later."""
-        return bool(self.waiting or self.pool.waiting or self.lanes.waiting)
+        return bool(self.waiting.all or self.pool.waiting.all or self.lanes.waiting.all)
 
     def take(self, destination: Waits) -> bool:
         """One new lane for `destination`, with a task."""
@@ -175,10 +175,14 @@ class Budget:
     def resume(self, destination: Waits) -> bool:
         """A task for a lane that rests."""
         self.again = 0.0
-        if not self._may_work(destination) or (self.terms.rate is not None and not self._token()):
+        pool = self.pool
+        if self.working >= self.most or pool.working >= pool.limit:
+            self._may_work(destination)
+            return False
+        if self.terms.rate is not None and not self._token():
             return False
         self.working += 1
-        self.pool.working += 1
+        pool.working += 1
         return True
 
     def goes_on(self, served: int) -> bool:
@@ -193,9 +197,9 @@ class Budget:
         pool = self.pool
         self.working -= 1
         pool.working -= 1
-        if pool.waiting:
+        if pool.waiting.all:
             pool.wake()
-        if self.waiting:
+        if self.waiting.all:
             self._wake()
 
     def give_back(self) -> None:

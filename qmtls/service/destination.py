@@ -149,7 +149,10 @@ class Destination:
         try:
             while True:
                 if self._queue:
-                    if not await self._serve(lane, self._take()):
+                    task = self._queue.popleft()
+                    if self.shelved:
+                        self.has_room(self)
+                    if not await self._serve(lane, task):
                         return
                     served += 1
                     if self._queue and self.budget.goes_on(served):
@@ -169,12 +172,6 @@ class Destination:
                 self.budget.rest()
             self._running.discard(lane)
             lane.close()
-
-    def _take(self) -> Task:
-        task = self._queue.popleft()
-        if self.shelved:
-            self.has_room(self)
-        return task
 
     def _hosts(self, targets: Sequence[Target]) -> None:
         """The hosts are known: their pool may have no room for this lane. Crowded."""

@@ -59,7 +59,7 @@ class Lane:
         self._found = found
         self._most = most
         self._carried = 0
-        self._channel: Channel | None = None
+        self.channel: Channel | None = None  # the last one that a task was put to, until it is closed
         self._next_hop: NextHop | None = None
         self._target: Target | None = None
         self._policy: Policy | None = None
@@ -67,7 +67,7 @@ class Lane:
 
     @property
     def usable(self) -> bool:
-        channel = self._channel
+        channel = self.channel
         if channel is None or not channel.usable or channel.session.spent:
             return False
         if self._policy is not None and not self._policy.reuse:
@@ -76,24 +76,19 @@ class Lane:
             return False
         return self._snapshot is self._shop.current()
 
-    @property
-    def channel(self) -> Channel | None:
-        """The last one that a task was put to, until it is closed."""
-        return self._channel
-
     def on_end(self, call: Callable[..., None] | None) -> None:
         """`call` when the peer ends the idle channel."""
-        if self._channel is not None:
-            self._channel.on_idle_end = call
+        if self.channel is not None:
+            self.channel.on_idle_end = call
 
     def close(self) -> None:
-        channel, self._channel = self._channel, None
+        channel, self.channel = self.channel, None
         if channel is not None:
             channel.quit()
 
     def drop(self) -> None:
         """Ends the channel at once."""
-        channel, self._channel = self._channel, None
+        channel, self.channel = self.channel, None
         if channel is not None:
             channel.abort()
 
@@ -118,7 +113,7 @@ class Lane:
         sending = Sending(task, self._shop.read, self._shop.signer)
         tried, waiting = None, task.recipients
         if self.usable and self._meets_demand(task.next_hop):
-            channel = self._channel
+            channel = self.channel
             assert channel is not None
             self._carried += 1
             waiting = await sending.put_to(channel, task.recipients, reused=True)
@@ -137,8 +132,8 @@ class Lane:
         """
         if next_hop == self._next_hop:
             return True
-        assert self._target is not None and self._snapshot is not None and self._channel is not None
-        if self._channel.session.limits.domains:
+        assert self._target is not None and self._snapshot is not None and self.channel is not None
+        if self.channel.session.limits.domains:
             return False  # it counts the domains of a session (RFC 9422 section 4.3): this one keeps to its own
         if self._next_hop is None or next_hop.requiretls != self._next_hop.requiretls:
             return False
@@ -201,7 +196,7 @@ class Lane:
                 failures.append(problem)
                 continue
             self.close()
-            self._channel, self._target, self._snapshot = channel, target, snapshot
+            self.channel, self._target, self._snapshot = channel, target, snapshot
             self._next_hop, self._policy, self._carried = task.next_hop, policy, 1
             asked.add(target.name)
             waiting = await sending.put_to(channel, waiting, reused=False)

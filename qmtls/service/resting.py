@@ -60,7 +60,7 @@ class Resting:
     def look_now(self, pool: Pool, since: float = inf) -> None:
         """Ends rests whose last look was before `since`."""
         for rest in (self.rest, pool.rest):
-            if rest.looked <= since:
+            if rest.looked < since:
                 rest.look_now()
 
     def told(self, pool: Pool) -> Outcome | None:

@@ -103,7 +103,7 @@ def until(attempt: Attempt, last: float, settings: Settings, now: float) -> floa
 
     `last` is the time of its last attempt: that one decided about a warning if it was late then.
     """
-    times = [attempt.arrived + min(settings.queue_lifetime, settings.policy_lifetime)]
+    times = [attempt.arrived + min(settings.queue_lifetime, settings.policy_lifetime) + 1.0]
     late = attempt.arrived + settings.delay_warn
     if settings.delay_warn and not attempt.warned and last < late:
         times.append(late)

@@ -21,11 +21,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from qmtls.control.live import look_at
 from qmtls.control.settings import Settings
 from qmtls.delivery import plan
 from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.delivery.schedule import retest_wait
+from qmtls.net.authorities import system_authorities
 from qmtls.service.attempt import Attempt, Key, Task
 from qmtls.service.lane import Workshop
 from qmtls.service.retestprobe import Finding, probe
@@ -246,6 +248,7 @@ def _demands(settings: Settings) -> tuple[object, ...]:
         settings.client_ciphers,
         {name: credential and credential.chain for name, credential in shown.items()},
         (settings.dns_servers, settings.dns_trusted),
+        look_at(system_authorities()),
     )
 
 

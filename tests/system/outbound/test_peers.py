@@ -70,7 +70,6 @@ def test_relays_over_tls_to_a_pinned_server(house: House, authority: Authority, 
             house.wait_for_log("deferred .*TLS handshake failed")
             house.control("peer.test.pem", None)
             house.reload()
-            house.qmtls("queue", "retry", "--domain", "peer.test")
         taken = sink.wait_for(len(contents))
         house.wait_for_empty_queue()
         assert sorted(without_trace(t.content) for t in taken) == sorted(contents)

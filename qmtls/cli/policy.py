@@ -19,9 +19,11 @@ from qmtls.cli.reasons import again, changes
 from qmtls.control.lists import BadValueError
 from qmtls.control.settings import Settings
 from qmtls.control.values import host as host_name
-from qmtls.delivery.demands import login_words
+from qmtls.delivery.demands import login_words, route_of
+from qmtls.delivery.holds import Hold
 from qmtls.delivery.plan import NextHop, jobs, literal_address, next_hop
 from qmtls.delivery.routes import Scheme
+from qmtls.delivery.terms import NO_TERMS, terms_words
 from qmtls.net.contexts import ContextError
 from qmtls.net.snapshot import make_snapshot
 from qmtls.net.stsfiles import StsFiles, canonical_domain
@@ -129,16 +131,19 @@ def _message(home: Home, text: str, settings: Settings) -> Entry | None:
 def _explain_message(args: argparse.Namespace, settings: Settings, entry: Entry) -> int:
     rows: list[Row] = [_message_row(entry)]
     rows += _attempt_rows(entry)
+    kept: list[str] = []
     for job in jobs(entry.envelope, entry.to, settings.routing):
         if job.next_hop.local:
             rows.append(
                 {"kind": "route", "domain": job.next_hop.domain, "text": "to a mailbox here; no TLS is asked for"}
             )
         else:
-            rows += _hop_rows(job.next_hop, _view(args, settings, job.next_hop), settings)
+            view = _view(args, settings, job.next_hop)
+            rows += _hop_rows(job.next_hop, view, settings)
+            kept += _kept(job.next_hop, view, settings)
             rows += handshakes(args.home, job.next_hop.domain, time.time())
-    rows += [{"kind": "change", "text": text} for text in changes(entry)]
-    rows += [{"kind": "then", "text": text} for text in (again(entry),) if text]
+    rows += [{"kind": "change", "text": text} for text in changes(entry, kept)]
+    rows += [{"kind": "then", "text": text} for text in (again(entry),) if text and not kept]
     emit(rows, args.json, _text)
     return FINDINGS
 
@@ -192,6 +197,7 @@ def _waiting_rows(home: Home, domain: str) -> Iterator[Row]:
 
 def _hop_rows(hop: NextHop, view: View, settings: Settings) -> Iterator[Row]:
     yield {"kind": "route", "domain": hop.domain, "relay": hop.relay or None, "text": _route_words(hop, settings)}
+    yield from _bounds(hop, settings)
     if view.trouble:
         waits = view.status.startswith("4")
         yield {"kind": "trouble", "domain": hop.domain, "waits": waits, "status": view.status, "text": view.trouble}
@@ -201,7 +207,7 @@ def _hop_rows(hop: NextHop, view: View, settings: Settings) -> Iterator[Row]:
             yield _rule_row(hop, host, rule)
         if host.login is not None:
             yield {"kind": "login", "domain": hop.domain, "host": host.host, "text": login_words(host.login)}
-        yield _demand_row(hop, host)
+        yield _demand_row(hop, host, settings.holds.of_host(host.host, time.time()))
 
 
 def _route_words(hop: NextHop, settings: Settings) -> str:
@@ -229,16 +235,42 @@ def _rule_row(hop: NextHop, host: HostView, rule: Considered) -> Row:
     }
 
 
-def _demand_row(hop: NextHop, host: HostView) -> Row:
+def _bounds(hop: NextHop, settings: Settings) -> Iterator[Row]:
+    """What keeps mail for it back, or makes it stand in line, whatever the hosts say."""
+    row: Row = {"kind": "trouble", "domain": hop.domain, "waits": True, "status": "4.3.2"}
+    if settings.concurrency_remote == 0:
+        yield {**row, "text": "control/concurrencyremote is 0: no mail leaves this host"}
+    paused = settings.holds.of_host(hop.domain, time.time())
+    if paused is not None:
+        yield {**row, "text": paused.sentence}
+    terms = settings.terms.of(hop.domain, route_of(hop))
+    if terms != NO_TERMS:
+        yield {"kind": "terms", "domain": hop.domain, "text": f"{terms.origin}: {terms_words(terms)}"}
+
+
+def _kept(hop: NextHop, view: View, settings: Settings) -> Iterator[str]:
+    """What an operator would have to change for mail to be tried at all."""
+    if settings.concurrency_remote == 0:
+        yield "control/concurrencyremote must be another number than 0"
+    names = [hop.domain, *(host.host for host in view.hosts)]
+    paused = [settings.holds.of_host(name, time.time()) for name in names]
+    if paused[0] is not None:
+        yield f"the rule that holds it must go: {paused[0].sentence}"
+    elif paused[1:] and all(paused[1:]):  # where one host is not, mail goes there
+        yield from (f"the rule that holds it must go: {hold.sentence}" for hold in paused[1:] if hold is not None)
+
+
+def _demand_row(hop: NextHop, host: HostView, paused: Hold | None) -> Row:
     demand = host.demand
+    keeps = paused.sentence if paused is not None else host.unsafe
     return {
         "kind": "demand",
         "domain": hop.domain,
         "host": host.host,
         "level": demand.level.value,
         "rule": demand.why or str(demand.origin),
-        "waits": bool(demand.broken or demand.skip or host.unsafe),
-        "text": host.unsafe or policy_words(demand, settled=bool(host.addresses)),
+        "waits": bool(demand.broken or demand.skip or keeps),
+        "text": keeps or policy_words(demand, settled=bool(host.addresses)),
     }
 
 
@@ -294,6 +326,7 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
     "trouble": lambda row: f"  {'mail waits' if row['waits'] else 'no host is tried'}: {row['text']}",
     "host": _host_text,
     "rule": _rule_text,
+    "terms": lambda row: f"  at most: {row['text']}",
     "login": lambda row: f"     login: {row['text']}",
     "demand": lambda row: f"    => {'mail waits: ' if row['waits'] else ''}{row['text']} ({row['rule']})",
     "handshakes": handshakes_text,

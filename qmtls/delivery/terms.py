@@ -30,6 +30,17 @@ class Terms:
 NO_TERMS = Terms()
 
 
+def terms_words(terms: Terms) -> str:
+    """For people: "2 messages at a time, 100/h"."""
+    words = [
+        f"{terms.concurrency} messages at a time" if terms.concurrency else "",
+        f"{terms.connections} connections" if terms.connections else "",
+        f"{terms.rate.text} messages" if terms.rate is not None else "",
+        f"{terms.messages} messages over one connection" if terms.messages else "",
+    ]
+    return ", ".join(filter(None, words)) or "no limits"
+
+
 @dataclass(frozen=True, slots=True)
 class TermRules:
     """All lines by domain, ".parent", "[relay]:port" or "[relay]"; `default` is that of "*"."""

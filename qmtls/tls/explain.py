@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from enum import Enum
 
 from qmtls.tls.dane import Demand
-from qmtls.tls.evidence import NO_EVIDENCE, DaneEvidence, Evidence, StsEvidence, decided
+from qmtls.tls.evidence import NO_EVIDENCE, DaneEvidence, Evidence, StsEvidence, dane_decides, decided
 from qmtls.tls.names import canonical, is_ip
 from qmtls.tls.policy import Level, Origin, Policy, PolicyLine, PolicyRules, with_names
 from qmtls.tls.strength import at_least
@@ -198,7 +198,11 @@ def _by_sts(rule: Policy, policy: Policy, evidence: Evidence, now: float | None)
         return Considered("MTA-STS", "", None, Standing.UNASKED, f"{rule.origin} decides by itself")
     if evidence.sts is None:
         if evidence.dane is not None:
-            return Considered("MTA-STS", "", None, Standing.UNASKED, "DANE has decided")
+            decided_by_dane = dane_decides(rule, evidence.dane)
+            why = (
+                "DANE has decided" if decided_by_dane else "it is about a domain's MX hosts, and says nothing of relays"
+            )
+            return Considered("MTA-STS", "", None, Standing.UNASKED, why)
         return Considered("MTA-STS", "", None, Standing.ASKED, "was not looked up")
     known = evidence.sts.policy
     enforced = known is not None and known.policy.mode is StsMode.ENFORCE

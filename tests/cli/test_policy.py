@@ -99,6 +99,20 @@ def test_mends_of_several_hosts() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "mend"),
+    [
+        ("DNS: the MX records of a.test cannot be looked up now (Timeout)", "DNS must answer"),
+        ("the login of control/authroutes:1 for r goes; write a line `r verify` into x; mail waits until then", None),
+        ("r wants no login that control/authroutes:2 has: x", "control/authroutes:2, or what the relay takes"),
+        ("r does not take the login of control/authroutes:2: 535", "control/authroutes:2, or what the relay takes"),
+        ("r cannot be connected to: connection refused", "somebody must take connections there"),
+    ],
+)
+def test_what_is_no_matter_of_certificates(reason: str, mend: str | None) -> None:
+    assert list(mends_in(reason)) == [mend or "write a line `r verify` into x"]
+
+
 def test_what_the_last_handshakes_showed(cli: Cli, home: Path) -> None:
     session = TlsSession(
         "there.test", PolicyType.NONE, (), "mx.there.test", "", "", TlsResult.CERTIFICATE_EXPIRED, reason="expired"

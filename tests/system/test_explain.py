@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,19 +20,22 @@ import dns.rcode
 import pytest
 
 from qmtls.net.stsfiles import StsFiles
+from qmtls.smtp.address import Address
+from qmtls.smtp.envelope import Recipient
 from qmtls.tls.sts import CachedPolicy, StsMode, StsPolicy
 from tests.system.house import House
 from tests.system.mx import Do, FakeMx
 from tests.system.outbound.dns import NameServer
 from tests.system.outbound.handing import hand_in, open_to_all, wait_for_reasons
 from tests.system.outbound.test_demands import sha256
+from tests.system.outbound.test_extensions import post
 from tests.system.outbound.test_hosts import fresh_address, pytestmark  # noqa: F401 - port 25 for this module too
 from tests.system.pki import Authority
 
 TRANSCRIPTS = Path(__file__).parent / "explain"
 REPLACED = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}"), "TIME"),
-    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"), "TIME"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? UTC"), "TIME"),
     (re.compile(r"just now|\d+ (?:second|minute)s ago"), "AGE"),
     (re.compile(r"spki:[A-Za-z0-9+/]{43}="), "spki:KEY"),
     (re.compile(r"[0-9a-f]{16}\.\.\."), "DIGITS..."),
@@ -48,7 +52,7 @@ class SignedServer(NameServer):
         name = query.question[0].name.to_text(omit_final_dot=True).lower()
         if name.endswith(".signed.test"):
             answer.flags |= dns.flags.AD
-        if name == "_25._tcp.mx-dane-bogus.signed.test":
+        if name in ("_25._tcp.mx-dane-bogus.signed.test", "dns-failure.test"):
             answer.set_rcode(dns.rcode.SERVFAIL)  # what a validating resolver makes of a bad signature
         return answer
 
@@ -60,15 +64,29 @@ class World:
         self._stack, self._house, self._authority, self._directory = stack, house, authority, directory
         self.names = stack.enter_context(SignedServer())
         self.lines: list[str] = []
+        self.routes: list[str] = []
+        self.untried: set[str] = set()  # names of ways that keep mail from being tried at all
         self.ways: dict[str, str] = {}  # name of the transcript: domain
         house.control("dnsserver", f"{self.names.address}\n")
 
-    def host(self, name: str, *, below: str = "test", tls: bool = True, line: str = "", **script: Do) -> str:
-        """mx-NAME.BELOW for the domain NAME.BELOW, with a certificate for its name by a CA that nobody knows."""
+    def context(self, name: str, host: str = "relay.test") -> ssl.SSLContext:
+        """That of a server with a certificate for `host`, by a CA that nobody knows."""
+        return self._authority.server(host).server_context(self._directory / f"{name}.pem")
+
+    def host(
+        self,
+        name: str,
+        *,
+        below: str = "test",
+        tls: bool = True,
+        context: ssl.SSLContext | None = None,
+        line: str = "",
+        **script: Do,
+    ) -> str:
+        """mx-NAME.BELOW for the domain NAME.BELOW."""
         domain, host, address = f"{name}.{below}", f"mx-{name}.{below}", fresh_address()
-        context = None
-        if tls:
-            context = self._authority.server(host).server_context(self._directory / f"{name}.pem")
+        if tls and context is None:
+            context = self.context(name, host)
         self._stack.enter_context(FakeMx(dict(script), tls=context, host=address, port=25))
         self.names.mx(domain, host)
         self.names.host(host, address)
@@ -76,6 +94,23 @@ class World:
             self.lines.append(f"{domain} {line}")
         self.ways[name] = domain
         return domain
+
+    def silent(self, name: str) -> str:
+        """mx-NAME.test for NAME.test, where nobody listens."""
+        self.names.mx(f"{name}.test", f"mx-{name}.test")
+        self.names.host(f"mx-{name}.test", fresh_address())
+        self.ways[name] = f"{name}.test"
+        return f"{name}.test"
+
+    def relay(self, name: str, context: ssl.SSLContext | None, scheme: str = "", line: str = "", **script: Do) -> str:
+        """A relay at an address of its own for NAME.test; its route, as tlspolicy and authroutes name it."""
+        address = fresh_address()
+        mx = self._stack.enter_context(FakeMx(dict(script), tls=context, host=address))
+        self.routes.append(f"{name}.test:{scheme}{address}:{mx.port}")
+        self.ways[name] = f"{name}.test"
+        if line:
+            self.lines.append(f"[{address}]:{mx.port} {line}")
+        return f"{address}:{mx.port}"
 
     def policy(self, domain: str, *mx: str) -> None:
         """An MTA-STS policy that is in the cache, as seen a moment ago."""
@@ -108,11 +143,48 @@ def ways_to_wait(world: World, house: House, authority: Authority) -> None:
     world.host("sts-absent", line="sts")
     world.host("greeting", connect=Do(b"554 5.3.2 not today\r\n"))
     world.host("greylisted", RCPT=Do(b"450 4.2.0 come back later\r\n"))
-    no_listener = fresh_address()
-    world.names.mx("refused.test", "mx-refused.test")
-    world.names.host("mx-refused.test", no_listener)
+    world.silent("refused")
     world.names.mx("no-address.test", "mx-no-address.test")
-    world.ways |= {"refused": "refused.test", "no-address": "no-address.test"}
+    world.ways |= {"no-address": "no-address.test", "dns-failure": "dns-failure.test"}
+    more_ways(world, house, authority)
+
+
+def more_ways(world: World, house: House, authority: Authority) -> None:
+    """Rules with a date, downgrades, logins, other schemes, and what we do ourselves."""
+    world.host("until", tls=False, line="encrypt until=2020-01-01 owner=ops")
+    world.names.records["_25._tcp.mx-dane-stripped.signed.test", "TLSA"] = [f"3 1 1 {'00' * 32}"]
+    world.host("dane-stripped", below="signed.test", tls=False)
+    world.names.records["_25._tcp.mx-dane-unusable.signed.test", "TLSA"] = [f"1 1 1 {'00' * 32}"]
+    world.host("dane-unusable", below="signed.test", tls=False)
+    world.policy(world.host("sts-stripped", tls=False), "mx-sts-stripped.test")
+    world.host("requiretls")
+    old = world.context("old-tls")
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    world.host("old-tls", context=old, line="encrypt protocols=TLSv1.3")
+    strict = world.context("our-certificate")
+    strict.verify_mode = ssl.CERT_REQUIRED
+    strict.load_verify_locations(cadata=Authority("another").pem.decode())
+    world.host("our-certificate", context=strict, line="encrypt")
+    house.control("clientcert.pem", authority.server("mx.test").bundle)
+    logins = [
+        world.relay("login-unverified", world.context("login-unverified")),
+        world.relay("login-unknown", world.context("login-unknown"), line="verify tafile=ca.crt match=relay.test"),
+    ]
+    house.control("authroutes", "".join(f"{one} printer secret\n" for one in logins)).chmod(0o600)
+    world.relay("smtps-plain", None, "smtps:")
+    world.routes.append("socket.test:lmtp:unix:/nowhere/lmtp")
+    world.ways["socket"] = "socket.test"
+    for name in ("held", "ruled", "paused"):
+        world.silent(name)
+    world.host("host-paused")
+    house.control(
+        "holds",
+        'to=@ruled.test reason="ask ops"\ndestination=paused.test\ndestination=mx-host-paused.test until=2099-12-31\n',
+    )
+    world.untried |= {"ruled", "paused", "host-paused"}
+    world.host("rate")
+    house.control("destinations", "rate.test rate=1/d\n")
+    world.untried.add("rate")
 
 
 @pytest.fixture
@@ -123,11 +195,21 @@ def transcripts(house: House, authority: Authority, tmp_path: Path) -> Iterator[
         house.control("ca.crt", authority.pem)
         ways_to_wait(world, house, authority)
         house.control("tlspolicy", "".join(f"{line}\n" for line in world.lines))
-        open_to_all(house).start()
-        for domain in world.ways.values():
-            hand_in(house, f"bob@{domain}")
-        rows = wait_for_reasons(house, len(world.ways))
-        yield {name: transcript(house, rows[f"bob@{domain}"]["id"]) for name, domain in world.ways.items()}
+        open_to_all(house, *world.routes).start()
+        ids = {}
+        for name, domain in world.ways.items():
+            if name == "requiretls":
+                ids[name] = post(
+                    house, Recipient(Address("bob", domain)), sender=Address("ann", "a.test"), requiretls=True
+                )
+            else:
+                (ids[name],) = hand_in(house, f"bob@{domain}")
+        wait_for_reasons(house, len(world.ways) - len(world.untried))
+        house.qmtls("queue", "hold", ids["held"])
+        (ids["rate"],) = hand_in(house, "carl@rate.test")  # the first of this day has gone
+        found = {name: transcript(house, id) for name, id in ids.items()}
+        house.control("concurrencyremote", "0\n")
+        yield found | {"remote-mail-off": transcript(house, ids["refused"])}
 
 
 def transcript(house: House, id: str) -> str:

@@ -26,6 +26,7 @@ from bench.workloads import Bench
 CORES = 2
 FILES = 65536  # descriptors for a server with a thousand sessions
 WORKLOADS = {**workloads.WORKLOADS, **queues.WORKLOADS, **names.WORKLOADS}
+GROUPS = {"queue": (*queues.WORKLOADS, *names.WORKLOADS)}
 OURS_ONLY = queues.OURS_ONLY | names.OURS_ONLY
 STATE_MODE = 0o755  # Postfix's own user must be able to pass
 
@@ -121,7 +122,12 @@ def _prepare_process(cores: set[int] | None) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--workloads", type=_known(WORKLOADS), default=list(WORKLOADS), help=f"of {','.join(WORKLOADS)} (all)")
+    add(
+        "--workloads",
+        type=_known(WORKLOADS),
+        default=list(WORKLOADS),
+        help=f"of {','.join(WORKLOADS)}; queue: from beside-refused on (all)",
+    )
     add("--servers", type=_known((Qmtls.name, Postfix.name)), help="of qmtls,postfix (all that can run)")
     add("--repeats", type=int, default=3, help="runs of each (3)")
     add("--messages", type=int, default=5000, help="in a run (5000)")
@@ -139,7 +145,7 @@ def _arguments() -> argparse.Namespace:
 
 def _known(known: Collection[str]) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
-        said = text.split(",")
+        said = [name for word in text.split(",") for name in GROUPS.get(word, (word,))]
         unknown = [name for name in said if name not in known]
         if unknown:
             raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")

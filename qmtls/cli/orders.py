@@ -22,7 +22,7 @@ from qmtls.cli.inject import login_name
 from qmtls.cli.output import CommandError
 from qmtls.spool.api import BOUNCE, HOLD, RELEASE, Attempt, Filing
 from qmtls.spool.bins import poke
-from qmtls.spool.listing import HELD_MTIME
+from qmtls.spool.listing import FIRST_DUE, HELD_MTIME
 from qmtls.spool.maildir import MaildirSpool
 
 THREADS = 8  # that unlink: each waits for the disk most of the time
@@ -105,27 +105,22 @@ def _retry_one(spool: MaildirSpool, entry: Entry, now: float) -> str:
 
 def _hold(batch: Batch) -> Sequence[str]:
     words = _sentence(f"held by {login_name()}", batch.note)
-    return _record(batch, lambda entry: _hold_one(batch.spool, entry, words), "held")
 
+    def hold(entry: Entry) -> Filing | str:
+        return "was held already" if entry.waiting.held else _filing(entry, HOLD, words, held=True)
 
-def _hold_one(spool: MaildirSpool, entry: Entry, words: str) -> Filing | str:
-    found = spool.look(entry.id)
-    if found is None:
-        return GONE
-    return "was held already" if found.held else _filing(entry, HOLD, words, held=True)
+    return _record(batch, hold, "held")
 
 
 def _release(batch: Batch) -> Sequence[str]:
     words = _sentence(f"released by {login_name()}", batch.note)
-    said = _record(batch, lambda entry: _release_one(batch.spool, entry, words), "released")
+
+    def release(entry: Entry) -> Filing | str:
+        ordered = entry.waiting.held or entry.waiting.returning
+        return _filing(entry, RELEASE, words) if ordered else "was not held"
+
+    said = _record(batch, release, "released")
     return [_still_ruled(entry, word) for entry, word in zip(batch.entries, said, strict=True)]
-
-
-def _release_one(spool: MaildirSpool, entry: Entry, words: str) -> Filing | str:
-    found = spool.look(entry.id)
-    if found is None:
-        return GONE
-    return _filing(entry, RELEASE, words) if found.held or found.returning else "was not held"
 
 
 def _still_ruled(entry: Entry, word: str) -> str:
@@ -176,10 +171,11 @@ def _record(batch: Batch, order: Callable[[Entry], Filing | str], word: str) -> 
 
 def _in_force(spool: MaildirSpool, filing: Filing) -> bool:
     """False: the message is gone. The end of an attempt in the very same moment may have set its own time, once."""
-    found = spool.look(filing.id)
-    if found is not None and filing.held and not found.held:
-        return _set_time(spool, filing.id, HELD_MTIME)
-    return found is not None
+    try:
+        mtime = os.lstat(f"{spool.path}/cur/{filing.id}").st_mtime
+    except FileNotFoundError:
+        return False
+    return not filing.held or mtime < FIRST_DUE or _set_time(spool, filing.id, HELD_MTIME)
 
 
 def _set_time(spool: MaildirSpool, id: str, seconds: float) -> bool:

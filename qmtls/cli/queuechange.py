@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, order: Order) -> int:
     named = bool(args.ids) or not filtered(args)
     seen, count = set[str](), 0
     doing = (named or args.yes or not _at_terminal()) and not args.dry_run
-    files = OsFiles(SharedSync())
+    files = OsFiles(SharedSync(lambda: 0.0))  # no haste: however long one takes, thousands of others take longer
     with Queue(home.queue, trouble, standing(home, trouble), files) as queue:
         meant = replace(wanted(args, now, bool(queue.holds)), history=False)
         chosen = queue.find(args.ids, now, meant) if named else queue.entries(now, wanted=meant)

@@ -190,6 +190,8 @@ def pending(recipients: int, history: Iterable[Attempt]) -> tuple[int, ...]:
     over: set[int] = set()
     for attempt in history:
         over.update(attempt.done, attempt.failed)
+    if not over:
+        return tuple(range(recipients))
     return tuple(n for n in range(recipients) if n not in over)
 
 

@@ -86,7 +86,8 @@ class Directories:
 
     def has(self, id: str) -> bool:
         """True if there is a message of that id. OSError."""
-        return is_id(id) and (self.files.exists(self.new + id) or self.files.exists(self.cur + id))
+        # Most that are asked for were tried before; one may move from new to cur between the first two looks.
+        return is_id(id) and any(self.files.exists(part + id) for part in (self.cur, self.new, self.cur))
 
     def unlink_messages(self, ids: Iterable[str]) -> set[str]:
         """Those that are still there: the disk did not let us."""

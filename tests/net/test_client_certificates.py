@@ -34,7 +34,16 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @cache
 def key(name: str) -> Key:
-    return rsa.generate_private_key(65537, 8192) if name == "rsa8192" else ec.generate_private_key(ec.SECP256R1())
+    return large_key() if name == "large" else ec.generate_private_key(ec.SECP256R1())
+
+
+def large_key() -> rsa.RSAPrivateKey:
+    """RSA of more than 8192 bits. To find such primes takes many seconds; these two of Mersenne's are known."""
+    e, p, q = 65537, 2**4253 - 1, 2**4423 - 1
+    d = pow(e, -1, (p - 1) * (q - 1))
+    more = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, *more, rsa.RSAPublicNumbers(e, p * q))
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
 
 
 @dataclass(frozen=True)
@@ -204,8 +213,8 @@ def test_what_an_email_rule_makes_of_a_certificate(tmp_path: Path, shown: Made |
     assert decide(tmp_path, shown, EMAIL) == answer
 
 
-def test_a_key_of_8192_bits(tmp_path: Path) -> None:
-    assert decide(tmp_path, make("rsa8192", san=MAIL), EMAIL) == "ok alice@a.example"
+def test_a_key_of_more_than_8192_bits(tmp_path: Path) -> None:
+    assert decide(tmp_path, make("large", san=MAIL), EMAIL) == "ok alice@a.example"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ IMPURE = frozenset(
     *("concurrent", "multiprocessing", "subprocess", "signal", "time", "sched", "random", "secrets", "uuid"),
 }
 CLOCK_CALLS = frozenset({"now", "utcnow", "today"})  # of datetime and date
+LONGEST = 45  # lines of a function; the aim is 40
 FREE = frozenset({"qmtls"})  # the package itself: a version and nothing more
 
 
@@ -130,9 +131,9 @@ def test_modules_and_functions_stay_readable(module: str) -> None:
     long = [
         f"{path}:{node.lineno} {node.name}"
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno > 60
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= LONGEST
     ]
-    assert not long, "longer than 60 lines: " + ", ".join(long)
+    assert not long, f"longer than {LONGEST} lines: " + ", ".join(long)
 
 
 @pytest.mark.parametrize(

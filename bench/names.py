@@ -19,14 +19,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from bench.certificates import Certificate
 from bench.nameserver import Asked, NameServer, Said, rounds
 from bench.servers import Server, Setup
-from bench.tools import Sent, audit, quantile
-from bench.workloads import SETTLE_SECONDS, Bench, Figures, outcome, warm_up
+from bench.tools import Sent, Sink, audit, quantile
+from bench.workloads import SETTLE_SECONDS, Bench, Figures, warm_up
 
 SINK = "127.0.53.25"
 SMTP_PORT = 25
 LIVE = 50  # domains whose names answer
 HANGING = 1_000  # domains whose names don't, with a message for each
-FRESH, FRESH_PACE = 1_000, 100  # messages, and how many a second: all is over before the first look-up has hung in vain
+ROUNDS = 3  # without names that hang, and with them
+FRESH, FRESH_PACE = 300, 100  # messages of a round, and how many a second: all is over before the look-ups give up
 COLD = 20  # domains of each kind that get their first message, one after the other
 COLD_PACE = 4
 DNS_DELAY = 0.02  # seconds until an answer
@@ -39,27 +40,38 @@ def dns_hang(bench: Bench, server: Server) -> Figures:
     with NameServer(_hanging) as dns:
         server.configure(Setup(dns=dns.address))
         with server.running(), bench.sink(host=SINK, port=SMTP_PORT) as sink:
-            warm = warm_up(bench, sink, domain="live.test", domains=LIVE).arrived
-            fresh: dict[str, Any] = {"domain": "live.test", "domains": LIVE, "rate": FRESH_PACE}
-            quiet = bench.load("quiet", bench.scaled(FRESH), **fresh)
-            sink.wait_for(warm + quiet.accepted)
+            warm_up(bench, sink, domain="live.test", domains=LIVE)
+            quiet = [_fresh(bench, sink, f"quiet{n}") for n in range(ROUNDS)]
             hung = bench.load("hung", bench.scaled(HANGING), domain="hang.test", domains=bench.scaled(HANGING))
-            beside = bench.load("beside", bench.scaled(FRESH), **fresh)
-            sink.wait_for(warm + quiet.accepted + beside.accepted)
+            beside = [_fresh(bench, sink, f"beside{n}") for n in range(ROUNDS)]
             time.sleep(SETTLE_SECONDS)
             kept = server.queued()
     arrivals = sink.arrivals()
-    before, checked = audit(quiet, arrivals), audit(beside, arrivals)
-    p99 = [quantile(each.latencies_ms, 0.99) for each in (before, checked)]
+    before, checked = ([audit(sent, arrivals) for sent in runs] for runs in (quiet, beside))
+    # The best round of each, for what else the machine does only slows down; the longest wait is that of all.
+    p50 = [min(quantile(each.latencies_ms, 0.5) for each in part) for part in (before, checked)]
+    p99 = [min(quantile(each.latencies_ms, 0.99) for each in part) for part in (before, checked)]
     return {
-        "messages": beside.accepted,
+        "messages": sum(sent.accepted for sent in beside),
         "hanging": hung.accepted,
         "names_asked": len({asked.name for asked in dns.asked if asked.name.endswith(".hang.test")}),
-        "quiet_p50_ms": quantile(before.latencies_ms, 0.5),
+        "quiet_p50_ms": p50[0],
         "quiet_p99_ms": p99[0],
+        "latency_p50_ms": p50[1],
+        "latency_p99_ms": p99[1],
+        "latency_max_ms": max(max(each.latencies_ms, default=0.0) for each in checked),
         "p99_times_quiet": p99[1] / p99[0],
+        "lost": sum(each.lost for each in (*before, *checked)),
+        "duplicates": sum(each.duplicates for each in (*before, *checked)),
         "queue_lost": hung.accepted - kept,
-    } | outcome(checked)
+    }
+
+
+def _fresh(bench: Bench, sink: Sink, name: str) -> Sent:
+    before = sink.counts().arrived
+    sent = bench.load(name, bench.scaled(FRESH), domain="live.test", domains=LIVE, rate=FRESH_PACE)
+    sink.wait_for(before + sent.accepted)
+    return sent
 
 
 def _hanging(name: str, kind: str) -> Said | None:

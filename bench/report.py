@@ -155,6 +155,7 @@ QUEUE_TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
             Column("latency_p50_ms", "beside: p50 ms", 1),
             Column("latency_p99_ms", "p99 ms", 1),
             Column("p99_times_quiet", "p99, times quiet", 2),
+            Column("latency_max_ms", "max ms", 1),
             *AUDIT,
             Column("queue_lost", "lost of the queue"),
         ),

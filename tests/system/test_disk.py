@@ -6,16 +6,18 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.system.client import SmtpClient
 from tests.system.house import House
-from tests.system.mx import FakeMx
+from tests.system.mx import Do, FakeMx
 from tests.system.waiting import wait_for
 
 DISK_FULL = "452 4.3.1 out of disk space, try again later"
@@ -96,6 +98,53 @@ def test_full_disk(house: House, options: str) -> None:
         assert subjects(mx) == [*acknowledged, 201, 202]
         house.wait_for_empty_queue()
         assert house.stop() == 0
+
+
+def test_full_disk_when_outcomes_are_recorded(house: House) -> None:
+    """Nobody is tried again while that cannot be written down, and nobody is forgotten, although it is killed then.
+
+    That it goes on by itself when there is room is shown in tests/service/test_filing.py, where time is no matter.
+    """
+    answers = {b"good": Do(), b"slow": Do(b"450 4.2.0 later\r\n"), b"bad": Do(b"550 5.1.1 nobody\r\n")}
+    recipients = [f"{name.decode()}@held.test" for name in answers]
+    hold(house)
+    queue = house.home / "queue"
+    with small_disk(queue, "size=1m"), FakeMx({"RCPT": [*answers.values()] * 2}) as mx:
+        house.start()
+        with SmtpClient(house.port) as client:
+            client.command("EHLO client.test", 250)
+            assert client.mail("postmaster@mx.test", *recipients).code == 250
+        ballast = fill_up(queue)
+        let_go(house, mx)
+        house.reload()
+        house.wait_for_log(r"queue trouble id=\S+ error=.*No space left on device")
+        house.signal(signal.SIGALRM)
+        house.reload()
+        assert len(mx.messages) == 1 and mx.messages[0].recipients == ("good@held.test",)
+        assert "report " not in house.log()
+        house.kill()
+        ballast.unlink()
+        house.start()
+        house.wait_for_mail()
+        mx.script = {}
+        (row,) = wait_for(lambda: [row for row in house.queue() if row["to"] == ["slow@held.test"]], "slow to wait")
+        house.qmtls("queue", "retry", row["id"])
+        house.wait_for_empty_queue()
+        (report,) = house.wait_for_mail()
+        assert b"bad@held.test" in report and b"slow@held.test" not in report
+        got = Counter(recipient for message in mx.messages for recipient in message.recipients)
+        assert got["slow@held.test"] == 1
+        assert 1 <= got["good@held.test"] <= 2, "twice at most: nobody could write that down"
+    assert house.stop() == 0
+
+
+def fill_up(directory: Path) -> Path:
+    """To the last octet."""
+    path = directory / "ballast"
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return path
 
 
 @contextmanager

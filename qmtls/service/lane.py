@@ -166,8 +166,12 @@ class Lane:
         return False
 
     async def _try_hosts(self, task: Task, waiting: Sequence[int], sending: Sending, tried: Target | None) -> None:
-        """The hosts in order, until nobody waits; the last outcome of those who still do stays."""
-        self.close()
+        """The hosts in order, until nobody waits; the last outcome of those who still do stays.
+
+        `tried` is the host of the open channel, if it has answered: without another one the channel stays.
+        """
+        if tried is None:
+            self.close()
         snapshot = self._shop.current()
         failures: list[HostFailed] = []
         pauses: list[Hold] = []
@@ -190,12 +194,12 @@ class Lane:
                 pauses.append(paused)
                 continue
             policy = policy_for(task.next_hop, target.name, snapshot.settings, self._shop.now())
+            self.close()
             try:
                 channel = await self._shop.dialer.open_channel(target, policy, snapshot, task.next_hop)
             except HostFailed as problem:
                 failures.append(problem)
                 continue
-            self.close()
             self.channel, self._target, self._snapshot = channel, target, snapshot
             self._next_hop, self._policy, self._carried = task.next_hop, policy, 1
             asked.add(target.name)

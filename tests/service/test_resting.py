@@ -226,7 +226,7 @@ def test_mail_that_is_too_old_comes_back_during_a_rest(tmp_path: Path) -> None:
     dead(office)
     old = office.post("old@a.example")
     office.run()
-    for _ in range(200):
+    for _ in range(300):
         office.post("x@a.example")
         office.pass_time(10, 10)
     assert old not in office.ids_stored

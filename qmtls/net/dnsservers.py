@@ -12,7 +12,7 @@ import dns.asyncresolver
 import dns.flags
 import dns.resolver
 
-from qmtls.net.dnsquery import NameServer
+from qmtls.net.dnsquery import TRY_SECONDS, NameServer
 
 UDP_PAYLOAD = 1232  # octets: fits IPv6's smallest MTU, so answers are not cut into fragments
 SYSTEM_CONFIGURATION = Path("/etc/resolv.conf")
@@ -35,6 +35,7 @@ def configured(servers: Sequence[tuple[str, int]], trusted: frozenset[str]) -> d
     ]
     resolver.nameservers = list(asked)
     resolver.cache = None
+    resolver.timeout = TRY_SECONDS
     if any(server.trusted for server in asked):
         # AD asks for the bit (RFC 6840 section 5.7); some servers give it only to those that also take signatures.
         resolver.flags = dns.flags.RD | dns.flags.AD

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import uniform
 from typing import Any
 
 import dns.asyncresolver
@@ -35,7 +36,7 @@ from qmtls.net.sharing import Shared
 from qmtls.tls.dane import Tlsa
 from qmtls.tls.names import canonical
 
-LIFETIME = 15.0  # seconds for one question over all servers
+LIFETIME = 15.0  # seconds for one question over all servers, at the most
 CACHED_ANSWERS = 10_000
 
 
@@ -186,7 +187,7 @@ class Resolver:
                 question,
                 kind,
                 backend=self._backend,
-                lifetime=LIFETIME,
+                lifetime=LIFETIME * uniform(0.7, 1.0),  # so that many do not end at once
                 search=False,
                 raise_on_no_answer=False,
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -77,60 +77,63 @@ def _beside(bench: Bench, server: Server, domain: str, dead: int) -> Figures:
         bench.sink() as sink,
     ):
         warm_up(bench, sink)
-        runs = [_fresh(bench, server, sink, f"alone{n}", fresh) for n in range(ROUNDS)]
+        alone = [_fresh(bench, server, sink, f"alone{n}", fresh) for n in range(ROUNDS)]
         filled = bench.load("dead", dead, domain=domain, per=FILL_PER_SESSION, size=FILL_SIZE)
         if domain == "dead.test":
             until_deferred(server, filled.accepted)
-        runs += [_fresh(bench, server, sink, f"beside{n}", fresh) for n in range(ROUNDS)]
+        beside = [_fresh(bench, server, sink, f"beside{n}", fresh) for n in range(ROUNDS)]
+        ordered = []
         for n in range(ROUNDS):
             server.retry_all()
-            runs.append(_fresh(bench, server, sink, f"ordered{n}", fresh))
+            ordered.append(_fresh(bench, server, sink, f"ordered{n}", fresh))
         memory = cgroup.memory(server.group)
         _until_left(server, filled.accepted)
         kept = server.queued()
-    arrivals = sink.arrivals()
-    checks = [audit(each.sent, arrivals) for each in runs]
-    # The best of each: what else the machine does only slows down. A stall that comes and goes shows in the latencies.
-    parts = [runs[:ROUNDS], runs[ROUNDS : 2 * ROUNDS], runs[2 * ROUNDS :]]
-    alone, beside, ordered = (max(each.rate for each in part) for part in parts)
-    cpu = [min(each.cpu_ms for each in part) for part in parts]
-    checked = Audit(
-        sum(each.lost for each in checks),
-        sum(each.duplicates for each in checks),
-        [value for each in checks[ROUNDS:] for value in each.latencies_ms],
-    )
     return {
         "messages": fresh,
         "dead": filled.accepted,
         "filled_per_s": filled.rate,
-        "alone_per_s": alone,
-        "beside_per_s": beside,
-        "ordered_per_s": ordered,
-        "share": beside / alone if alone else 0.0,
-        "ordered_share": ordered / alone if alone else 0.0,
-        "alone_cpu_ms": cpu[0],
-        "beside_cpu_ms": cpu[1],
-        "ordered_cpu_ms": cpu[2],
         "largest_rss_mib": memory.largest_rss / MIB,
         "queue_lost": filled.accepted - kept,
-    } | outcome(checked)
+    } | shares(alone, beside, ordered, sink.arrivals())
 
 
 @dataclass(frozen=True, slots=True)
-class _Fresh:
+class Round:
+    """Fresh mail, sent as fast as it went. `rate`: arrivals a second, from the first connection to the last of them;
+    `cpu_ms`: for each of them, of all that the server did meanwhile."""
+
     sent: Sent
-    rate: float  # arrivals a second, from the first connection to the last of them
-    cpu_ms: float  # of all that the server did meanwhile, for each of them
+    rate: float
+    cpu_ms: float
 
 
-def _fresh(bench: Bench, server: Server, sink: Sink, name: str, count: int) -> _Fresh:
+def shares(
+    alone: Sequence[Round], beside: Sequence[Round], ordered: Sequence[Round], arrivals: dict[str, list[int]]
+) -> Figures:
+    """Rates beside dead mail against those without: the best of each, for what else the machine does only slows down. A
+    stall that comes and goes shows in the latencies, which are those beside dead mail."""
+    figures: Figures = {}
+    best = max(each.rate for each in alone)
+    for name, part in (("alone", alone), ("beside", beside), ("ordered", ordered)):
+        figures[f"{name}_per_s"] = max(each.rate for each in part)
+        figures[f"{name}_cpu_ms"] = min(each.cpu_ms for each in part)
+    figures["share"] = figures["beside_per_s"] / best if best else 0.0
+    figures["ordered_share"] = figures["ordered_per_s"] / best if best else 0.0
+    disturbed = [audit(each.sent, arrivals) for each in (*beside, *ordered)]
+    checks = [*disturbed, *(audit(each.sent, arrivals) for each in alone)]
+    lost, duplicates = sum(each.lost for each in checks), sum(each.duplicates for each in checks)
+    return figures | outcome(Audit(lost, duplicates, [value for each in disturbed for value in each.latencies_ms]))
+
+
+def _fresh(bench: Bench, server: Server, sink: Sink, name: str, count: int) -> Round:
     before, cpu = sink.counts().arrived, server.group.cpu_seconds()
     sent = bench.load(name, count)
     after = sink.wait_for(before + sent.accepted)
     cpu = server.group.cpu_seconds() - cpu
     time.sleep(SETTLE_SECONDS)
     came = after.arrived - before
-    return _Fresh(sent, came / max((after.last_ns - sent.first) * NS, 1e-6), cpu * 1000 / max(came, 1))
+    return Round(sent, came / max((after.last_ns - sent.first) * NS, 1e-6), cpu * 1000 / max(came, 1))
 
 
 def _until_left(server: Server, messages: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.names import cold_figures
 from bench.nameserver import Asked
-from bench.queues import LATER, fill
+from bench.queues import LATER, Round, fill, shares
 from bench.tools import Sent
 from qmtls.spool.maildir import MaildirSpool
 
@@ -54,3 +54,13 @@ def test_rounds_of_each_kind_and_whether_dane_was_asked_beside_the_connection() 
     assert figures["beside_connection"] == 1
     assert (figures["none_lost"], figures["lost"]) == (1, 1)
     assert "none_rounds" not in figures and "dane_more_rounds" not in figures, "nothing is said of what did not arrive"
+
+
+def test_rates_beside_dead_mail_are_shares_of_the_best_alone() -> None:
+    names = ("a", "b", "c")
+    alone, beside, ordered = ([Round(sent(name), rate, 1.0)] for name, rate in zip(names, (200, 180, 50), strict=True))
+    alone.append(Round(sent("a"), 100, 2.0))
+    came = {"a": [10 * MS], "b": [12 * MS, 13 * MS]}
+    figures = shares(alone, beside, ordered, came)
+    assert (figures["share"], figures["ordered_share"], figures["alone_cpu_ms"]) == (0.9, 0.25, 1.0)
+    assert (figures["lost"], figures["duplicates"], figures["latency_max_ms"]) == (1, 1, 2.0)

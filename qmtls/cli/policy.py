@@ -16,6 +16,7 @@ from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, add_json
 from qmtls.cli.probe import compiled
 from qmtls.cli.reasons import again, changes
+from qmtls.cli.retests import end_words, tls_words
 from qmtls.control.lists import BadValueError
 from qmtls.control.settings import Settings
 from qmtls.control.values import host as host_name
@@ -143,7 +144,9 @@ def _explain_message(args: argparse.Namespace, settings: Settings, entry: Entry)
             kept += _kept(job.next_hop, view, settings)
             rows += handshakes(args.home, job.next_hop.domain, time.time())
     rows += [{"kind": "change", "text": text} for text in changes(entry, kept)]
-    rows += [{"kind": "then", "text": text} for text in (again(entry),) if text and not kept]
+    waits = tls_words(entry, settings.policy_retest)
+    then = again(entry), waits and f"it {waits}", end_words(entry, settings.policy_lifetime)
+    rows += [{"kind": "then", "text": text} for text in then if text and not kept]
     emit(rows, args.json, _text)
     return FINDINGS
 

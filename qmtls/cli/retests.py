@@ -57,7 +57,7 @@ def end_words(entry: Entry, lifetime: float) -> str:
     if not tls_words(entry, None):
         return ""
     end = entry.envelope.arrival.time + lifetime
-    return f"the first attempt after {local_time(end)} (policylifetime) that meets no TLS demand is the last"
+    return f"the first attempt after {local_time(end)} (policylifetime) is the last, if the demand is not met then"
 
 
 def _span(seconds: float) -> str:

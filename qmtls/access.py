@@ -20,6 +20,7 @@ from qmtls.smtp.reply import Reply, printable, reply
 from qmtls.tls.clients import BY_KEY, ClientMatch, ClientRule, ClientRules
 from qmtls.tls.identities import Identity
 from qmtls.tls.policy import Origin
+from qmtls.wording import counted
 
 NOT_ALLOWED = "sorry, that domain isn't in my list of allowed rcpthosts"
 NO_CERTIFICATE = "no valid cert for gatewaying"
@@ -177,17 +178,14 @@ def _unproven_sender(rules: AccessRules, peer: Peer, reverse_path: Address) -> R
         return TLS_NEEDED
     if not rule.identities or (peer.match is not None and not rule.identities.isdisjoint(peer.match.identities)):
         return None
-    reason = peer.match.reason if peer.match is not None else ""
-    because = f": {printable(reason, MAX_REASON)}" if reason else ""
+    because = _because(_reason(peer))
     return Refuse(reply(550, "5.7.1", f"mail of this sender must come with a certificate of its domain{because}"))
 
 
 def _submitter_refused(peer: Peer, reverse_path: Address | None) -> Refuse | None:
     match = peer.match
     if match is None or not match.rules:
-        reason = match.reason if match is not None else ""
-        because = f": {printable(reason, MAX_REASON)}" if reason else ""
-        return Refuse(reply(530, "5.7.0", f"{IDENTITY_NEEDED}{because}"))
+        return Refuse(reply(530, "5.7.0", f"{IDENTITY_NEEDED}{_because(_reason(peer))}"))
     if match.permits_sender(reverse_path):
         return None
     bound = printable(match.rules[0].scope.sender_bound(), MAX_REASON)
@@ -238,11 +236,17 @@ def _relay_network(rules: AccessRules, address: str) -> str:
 def _not_allowed(peer: Peer, sender: Address | None, recipient: Address, now: float) -> Refuse:
     if not peer.tls:
         return NOT_ALLOWED_PLAIN
-    match = peer.match
-    reason = match.reason if match is not None else ""
-    if match is not None and match.rules:
-        reason = f"outside its scope {match.rules[0].scope.objection(sender, recipient, now)}"
-        more = len(match.rules) - 1
-        reason = printable(reason, MAX_REASON) + (f", and {more} more rule{'s' if more > 1 else ''}" if more else "")
-    because = f": {printable(reason, MAX_REASON + 30)}" if reason else ""
-    return Refuse(reply(553, "5.7.1", f"{NOT_ALLOWED}; {NO_CERTIFICATE}{because}"))
+    reason, more, rules = _reason(peer), "", peer.match.rules if peer.match is not None else ()
+    if rules:
+        reason = f"outside its scope {rules[0].scope.objection(sender, recipient, now)}"
+        more = f", and {counted(len(rules) - 1, 'more rule')}" if len(rules) > 1 else ""
+    return Refuse(reply(553, "5.7.1", f"{NOT_ALLOWED}; {NO_CERTIFICATE}{_because(reason)}{more}"))
+
+
+def _reason(peer: Peer) -> str:
+    """Why no identity of the client's counts."""
+    return peer.match.reason if peer.match is not None else ""
+
+
+def _because(reason: str) -> str:
+    return f": {printable(reason, MAX_REASON)}" if reason else ""

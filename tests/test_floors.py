@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Modules by floor, lowest first. A package stands for all that is in it, unless a module is named by itself.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"qmtls.lookup", "qmtls.networks"}),
+    frozenset({"qmtls.lookup", "qmtls.networks", "qmtls.wording"}),
     frozenset(
         f"qmtls.{name}"
         for name in ("smtp.reply", "smtp.address", "smtp.envelope", "smtp.errors", "tls.facts", "tls.pin")
@@ -38,7 +38,7 @@ IMPURE = frozenset(
     *("concurrent", "multiprocessing", "subprocess", "signal", "time", "sched", "random", "secrets", "uuid"),
 }
 CLOCK_CALLS = frozenset({"now", "utcnow", "today"})  # of datetime and date
-LONGEST = 45  # lines of a function; the aim is 40
+LONGEST = 50  # lines of a function; the aim is 40
 FREE = frozenset({"qmtls"})  # the package itself: a version and nothing more
 
 

@@ -21,6 +21,7 @@ from qmtls.cli.pem import certificates_in, crls_in, issued_by, key_pin, keys_in,
 from qmtls.tls.crls import crl_number
 from qmtls.tls.names import shown_dn
 from qmtls.tls.pin import certificate_digest, is_ca, key_pin_text
+from qmtls.wording import counted
 
 SHOWN_SERIALS = 20  # of a revocation list, as text; --json has all
 
@@ -194,10 +195,10 @@ def _file_line(held: Holding) -> str:
         (len(held.requests), "certificate request"),
         (len(held.crls), "revocation list"),
     )
-    parts = [f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count]
+    parts = [counted(count, what) for count, what in counts if count]
     keys = len(held.keys)
     if keys or held.certificates:
-        parts.append(f"{keys or 'no'} private key{'s' if keys > 1 else ''}")
+        parts.append(counted(keys, "private key"))
     first = held.certificates[0] if held.certificates else None
     if keys == 1 and first is not None and public_octets(held.keys[0]) == public_octets(first):
         parts.append("which fits")

@@ -28,6 +28,7 @@ from qmtls.service.crosscheck import cross_check
 from qmtls.service.listening import CannotServe, read_endpoint, wanted
 from qmtls.service.oneshot import Bench, GaveUp, ask
 from qmtls.tls.policy import Origin
+from qmtls.wording import counted
 
 DNS_SECONDS = 120.0  # for all questions together
 
@@ -124,7 +125,7 @@ def _listeners(settings: Settings) -> Iterator[Finding]:
 def _verdict(errors: int, refused: bool) -> str:
     if not errors:
         return "good"
-    count = f"{errors} error{'s' if errors > 1 else ''}"
+    count = counted(errors, "error")
     return f"{count}; the service does not start with this, and does not reload it" if refused else count
 
 

@@ -24,6 +24,7 @@ from qmtls.ledger.clients import ClientRecord, client_records
 from qmtls.tls.clients import ClientRule
 from qmtls.tls.identities import Identity
 from qmtls.tls.policy import Origin
+from qmtls.wording import counted
 
 RULES = "tlsclients"
 USERS = "users"
@@ -125,8 +126,7 @@ def _text(row: Row, now: float) -> str:
     addresses = row["addresses"]
     assert isinstance(addresses, list)
     more = f" and {len(addresses) - SHOWN_ADDRESSES} more" if len(addresses) > SHOWN_ADDRESSES else ""
-    count = int(str(row["messages"]))
-    volume = f"{count} message{'s' if count != 1 else ''}, {byte_count(int(str(row['octets'])))}"
+    volume = f"{counted(int(str(row['messages'])), 'message')}, {byte_count(int(str(row['octets'])))}"
     lines = [
         f"{row['rule']}{gone}",
         f"    last {local_time(float(str(row['last_seen'])))}  from {', '.join(addresses[:SHOWN_ADDRESSES])}{more}",

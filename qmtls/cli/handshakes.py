@@ -10,6 +10,7 @@ from qmtls.cli.home import Home
 from qmtls.cli.output import Row
 from qmtls.ledger.tlsresults import SessionCount, date_of, day_of, session_counts
 from qmtls.tls.resulttypes import TlsResult
+from qmtls.wording import counted
 
 DAYS = 2  # today and the day before, UTC
 
@@ -41,8 +42,7 @@ def _row(count: SessionCount, day: int) -> Row:
 
 def handshakes_text(row: Row) -> str:
     """One line of `qmtls policy explain`."""
-    count = int(str(row["sessions"]))
-    what = f"{count} session{'s' if count != 1 else ''}"
+    what = counted(int(str(row["sessions"])), "session")
     if row["ok"]:
         return f"  {row['date']}: {what} as its policy ({row['policy']}) demands"
     reason = f" ({row['text']})" if row["text"] else ""

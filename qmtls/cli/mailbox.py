@@ -13,6 +13,7 @@ from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, Parser, add_json
 from qmtls.net.mailboxes import FOLDERS
 from qmtls.recipients import is_user
+from qmtls.wording import counted
 
 OURS = 0o700
 
@@ -93,8 +94,7 @@ def run_remove(args: argparse.Namespace) -> int:
         return FINDINGS
     held = sum(_count(path / folder) for folder in ("new", "cur"))
     if held and not args.with_mail:
-        count = f"{held} message{'s' if held > 1 else ''}"
-        raise CommandError(f"{path}: holds {count}; --with-mail removes its mail too")
+        raise CommandError(f"{path}: holds {counted(held, 'message')}; --with-mail removes its mail too")
     try:
         with as_owner_of(home.mail):
             shutil.rmtree(path)

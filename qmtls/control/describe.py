@@ -20,6 +20,7 @@ from qmtls.tls.crls import signed_by
 from qmtls.tls.names import shown_dn, shown_names
 from qmtls.tls.pin import is_ca
 from qmtls.tls.policy import Origin
+from qmtls.wording import counted
 
 
 def describe(compiled: Settings | ControlError, now: float) -> list[Finding]:
@@ -74,7 +75,7 @@ def _server(settings: Settings, now: datetime) -> Iterator[Finding]:
 def _credential(credential: Credential) -> Finding:
     leaf = credential.chain[0]
     more = len(credential.chain) - 1
-    chain = f", with {more} certificate{'s' if more > 1 else ''} of its chain" if more else ""
+    chain = f", with {counted(more, 'certificate')} of its chain" if more else ""
     text = f"our certificate for {shown_names(leaf)}{chain}, until {day_of(leaf)}"
     return Finding(FindingLevel.NOTE, credential.origin, text)
 

@@ -12,6 +12,7 @@ from qmtls.tls.demand import Origin
 from qmtls.tls.names import name_matches, shown_dn
 from qmtls.tls.pin import is_ca, key_pin_text
 from qmtls.tls.policy import PinFile, PolicyLine, PolicyRules, without_line
+from qmtls.wording import counted
 
 
 def describe_outbound(settings: Settings, now: datetime) -> Iterator[Finding]:
@@ -50,10 +51,10 @@ def _pin(pin: PinFile, now: datetime) -> Iterator[Finding]:
     backups = len(pin.pins.keys) - 1
     text = f"pins the key of {pin.name}, {key_pin_text(leaves[0])}"
     if backups:
-        text += f", and {backups} backup key{'s' if backups > 1 else ''}"
+        text += f", and {counted(backups, 'backup key')}"
     ignored = len(pin.certificates) - len(leaves)
     if ignored:
-        text += f"; {ignored} CA certificate{'s' if ignored > 1 else ''} beside it not used"
+        text += f"; {counted(ignored, 'CA certificate')} beside it not used"
     yield Finding(FindingLevel.NOTE, pin.origin, f"{text}; neither name nor date is asked")
     yield from _renewal(pin, now)
 

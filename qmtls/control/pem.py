@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from qmtls.control.lists import BadValueError, Content
 from qmtls.control.settings import Credential
 from qmtls.tls.pin import PinError, is_ca, read_certificates
+from qmtls.wording import counted
 
 MIN_RSA_BITS = 2048  # what OpenSSL's security level 2 accepts
 MIN_DKIM_BITS = 1024  # RFC 8301 section 3.2: verifiers take no less
@@ -95,7 +96,7 @@ def _one_key(data: bytes, mend_form: str) -> PrivateKeyTypes:
         raise BadValueError("holds a private key that is protected by a passphrase", mend)
     blocks = [found[0] for found in _BLOCK.finditer(data) if found[1].endswith(b"PRIVATE KEY")]
     if len(blocks) != 1:
-        raise BadValueError(f"holds {len(blocks) or 'no'} private key{'s' if blocks else ''}", mend_form)
+        raise BadValueError(f"holds {counted(len(blocks), 'private key')}", mend_form)
     try:
         return load_pem_private_key(blocks[0], None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as problem:

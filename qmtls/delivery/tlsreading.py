@@ -16,6 +16,8 @@ from email import message_from_bytes
 from email.message import Message
 from typing import Any, TypeVar
 
+from qmtls.wording import counted
+
 MAX_FILE = 32 << 20  # octets of a mail or a compressed report
 MAX_JSON = 64 << 20  # octets of a report; beyond it is a bomb
 MAX_POLICIES = 10_000
@@ -90,7 +92,7 @@ def _attached(mail: bytes) -> bytes:
         if not message.keys():
             raise BadReport("it is neither JSON nor gzip nor a mail")
         if len(found) != 1:
-            raise BadReport(f"the mail has {len(found) or 'no'} TLS report{'s' if found else ''} in it")
+            raise BadReport(f"the mail has {counted(len(found), 'TLS report')} in it")
         content = found[0].get_payload(decode=True)
     except BadReport:
         raise

@@ -15,6 +15,7 @@ from qmtls.cli.foreign.postfix_routes import import_clients, import_relayhost, i
 from qmtls.cli.output import USAGE, CommandError
 from qmtls.control.lists import ControlFiles
 from qmtls.tls.names import canonical, is_host_name
+from qmtls.wording import counted
 
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){15,63}\Z")
 _TABLES = {"smtp_tls_policy_maps": "policies", "transport_maps": "transports", "relay_clientcerts": "clients"}
@@ -145,7 +146,7 @@ def _import_main(main: Main, control: Path, report: Report) -> None:
     if others and main.path is not None:
         origin = next(iter(main.values.values()))[1]
         why = "not about where mail goes and under which TLS; docs/migrating-from-postfix.md says what becomes what"
-        report.idle(type(origin)(str(main.path)), f"{others} other parameter{'s' if others > 1 else ''}", why)
+        report.idle(type(origin)(str(main.path)), counted(others, "other parameter"), why)
 
 
 def _import_name(main: Main, control: Path, report: Report) -> None:

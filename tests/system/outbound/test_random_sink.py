@@ -1,7 +1,7 @@
 """Messages that meet a host which behaves at random, while the service is killed again and again.
 
 Each recipient must end in exactly one state: delivered, reported as failed, or still in the queue. What arrives twice
-is explained by a reply that the host did not give, or by a kill before the delivery was on the disk.
+is explained by a reply that did not come (and the log says so), or by a kill before the delivery was on the disk.
 
 QMTLS_STORM_MESSAGES sets the number of messages (60 by default), QMTLS_STORM_SEED what chance begins with.
 """
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from email.message import Message
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +44,10 @@ DOMAINS = tuple(f"{kind}{n}.test" for n in range(4) for kind in ("may", "encrypt
 SENDER = "ann@mx.test"
 ALARM = 0.2  # seconds between two orders to try everything again
 DRAIN = 60 + MESSAGES / 5  # seconds, far beyond need
+
+
+MILLISECOND = 0.001  # the log's times are cut to it
+DOUBT = re.compile(r"^(\S+) deferred id=\S+ to=<([^>]*)> .*\(possible duplicate\)", re.MULTILINE)
 
 
 @dataclass
@@ -193,6 +199,7 @@ class Books:
     refused: set[str] = field(default_factory=set)
     reported: Counter[str] = field(default_factory=Counter)
     queued: set[str] = field(default_factory=set)
+    doubts: dict[str, list[float]] = field(default_factory=dict)  # when the log said "possible duplicate"
 
 
 def books_of(storm: Storm) -> Books:
@@ -209,6 +216,8 @@ def books_of(storm: Storm) -> Books:
     for row in storm.house.queue():
         if row["from"] == SENDER:
             books.queued.update(row["to"])
+    for stamp, recipient in DOUBT.findall(storm.house.log()):
+        books.doubts.setdefault(recipient, []).append(datetime.fromisoformat(stamp).timestamp())
     return books
 
 
@@ -232,10 +241,14 @@ def told(copy: dict[str, object]) -> bool:
     return copy["answer"] == "250"
 
 
-def killed_before_filing(storm: Storm, recipient: str, copy: dict[str, object], until: float) -> bool:
-    """A kill between this copy and the next event found that the disk did not know of the delivery."""
+def why_again(storm: Storm, books: Books, recipient: str, copy: dict[str, object], until: float) -> str:
+    """Why somebody who has this copy was tried again before `until`; "" if that should not have been."""
     began = float(copy["time"])  # type: ignore[arg-type]
-    return any(began <= kill.time <= until and recipient in kill.still_open for kill in storm.kills)
+    if any(began <= kill.time <= until and recipient in kill.still_open for kill in storm.kills):
+        return "kill"  # the disk did not know of the delivery
+    if any(began <= time + MILLISECOND and time <= until for time in books.doubts.get(recipient, ())):
+        return "late reply" if told(copy) else "lost reply"
+    return ""
 
 
 def audit(storm: Storm, letters: Letters) -> Counter[str]:
@@ -268,9 +281,8 @@ def state_of(storm: Storm, books: Books, recipient: str, copies: list[dict[str, 
         assert any(told(copy) for copy in copies), f"{recipient} is forgotten, and no copy was acknowledged"
         return "delivered"
     for copy in copies:
-        if told(copy):
-            known = killed_before_filing(storm, recipient, copy, time.time())
-            assert known, f"{recipient} was delivered, and {'has failed' if failed else 'waits'}: {copies}"
+        known = why_again(storm, books, recipient, copy, time.time())
+        assert known, f"{recipient} has {'failed' if failed else 'to wait'}: {copies}\n" + lines_about(storm, recipient)
     assert not failed or recipient in books.refused, f"{recipient} has failed, and nobody refused him"
     return "failed" if failed else "waiting"
 
@@ -283,16 +295,9 @@ def explained(storm: Storm, books: Books, recipient: str, copies: list[dict[str,
     """Why there is more than one copy, or report."""
     counts = Counter[str]()
     for copy, later in pairwise(copies):
-        if not told(copy):
-            counts["twice after a lost reply"] += 1
-        else:
-            until = float(later["time"])  # type: ignore[arg-type]
-            known = killed_before_filing(storm, recipient, copy, until)
-            assert known, (
-                f"{recipient} got it again: {copies}, kills {[kill.time for kill in storm.kills]}\n"
-                + lines_about(storm, recipient)
-            )
-            counts["twice after a kill"] += 1
+        why = why_again(storm, books, recipient, copy, float(later["time"]))  # type: ignore[arg-type]
+        assert why, f"{recipient} got it again: {copies}\n" + lines_about(storm, recipient)
+        counts[f"twice after a {why}"] += 1
     repeated = max(0, books.reported[recipient] - 1)
     assert repeated <= len(storm.kills), f"{recipient} was reported {repeated + 1} times"
     counts["reports repeated after a kill"] += repeated

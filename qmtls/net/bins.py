@@ -96,6 +96,11 @@ class Bins:
         self._seen[name] = (owner, new)
         return before != (owner, new)
 
+    def tidy(self) -> None:
+        """Once a second, off the reactor: each of them lets go of what it does not need."""
+        for spool in tuple(self._spools.values()):
+            spool.tidy()
+
     def release(self, spool: MaildirSpool) -> None:
         """Gives one bin back; whoever notices takes it."""
         fd = self._locks.pop(spool.name, -1)

@@ -228,8 +228,7 @@ class Worker:
     def _look(self) -> None:
         self._room = disk_room(self._places.queue)
         self.live.look()
-        if self._own is not None:
-            self.committer.run(self._own.tidy).addErrback(lambda failure: log.failure("tidying up", failure=failure))
+        self.committer.run(self._bins.tidy).addErrback(lambda failure: log.failure("tidying up", failure=failure))
         if self.live.changing:
             return  # who replaces a pin and then says `queue retry` means the new one
         for spool in self._bins.poked():

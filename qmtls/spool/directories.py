@@ -134,6 +134,11 @@ class Directories:
                 found.add(id)
         return found
 
+    def marked(self, ids: Collection[str]) -> set[str]:
+        """Those of `ids` that a mail reader renamed; nothing is changed. OSError."""
+        names = (entry.name.partition(MARK) for entry in self.files.entries(self.cur))
+        return {id for id, mark, _ in names if mark and id in ids}
+
     def unlink(self, path: str) -> bool:
         """Gone afterwards, or never there: True. False: the disk did not let us."""
         try:

@@ -1,4 +1,4 @@
-"""What is in a bin: the listing from names and times only, and the clearing up that its owner does at the start."""
+"""What is in a bin: the listing from names and times only, and what its owner clears up at the start."""
 
 from __future__ import annotations
 
@@ -91,22 +91,13 @@ def _mtime(entry: os.DirEntry[str]) -> float:
         return math.inf
 
 
-def clear_up(bin: Directories, tmp_before: float | None) -> None:
-    """Removes what was never accepted from tmp, and the logs of finished messages. SpoolError.
-
-    `tmp_before`: only files in tmp that were last written before this time.
-    """
+def clear_tmp(bin: Directories, before: float | None) -> None:
+    """Removes what was never accepted. SpoolError. `before`: only files that were last written before this time."""
     try:
         for entry in bin.files.entries(bin.tmp):
             if entry.is_dir(follow_symlinks=False):
                 continue
-            if tmp_before is None or _mtime(entry) < tmp_before:
+            if before is None or _mtime(entry) < before:
                 bin.unlink(entry.path)
-        logs = {entry.name for entry in bin.files.entries(bin.log) if is_id(entry.name)}
-        if logs:
-            for directory in (bin.new, bin.cur):
-                logs.difference_update(entry.name.partition(":")[0] for entry in bin.files.entries(directory))
-        for id in logs:
-            bin.unlink(bin.log + id)
     except OSError as error:
         raise trouble(f"clear up bin {bin.path}", error) from error

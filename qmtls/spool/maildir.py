@@ -35,6 +35,7 @@ from qmtls.spool.glance import ALL, Choice, Glance, Problem, glances
 from qmtls.spool.history import decode_history
 from qmtls.spool.incoming import MaildirIncoming
 from qmtls.spool.known import Known
+from qmtls.spool.leftovers import Leftovers
 from qmtls.spool.record import is_id
 from qmtls.spool.spares import Spares
 
@@ -54,13 +55,15 @@ class MaildirSpool:
         self._spares = Spares(self._files, spares)
         self._foreign: list[str] = []
         self._known = Known()
+        self._leftovers: Leftovers | None = None
 
     def prepare(self, tmp_before: float | None = None) -> None:
-        """For the owner at its start: clears up what a crash left. SpoolError.
+        """For the owner at its start: clears up what a crash left; logs without a message go later. SpoolError.
 
         `tmp_before` (Unix seconds) spares younger files in tmp, in bins that others receive into.
         """
-        listing.clear_up(self._bin, tmp_before)
+        listing.clear_tmp(self._bin, tmp_before)
+        self._leftovers = Leftovers(self._bin)
 
     def close(self) -> None:
         """Gives the bin's descriptors back; the spool cannot be used afterwards."""
@@ -68,8 +71,10 @@ class MaildirSpool:
         self._bin.close()
 
     def tidy(self) -> None:
-        """Once a second, off the reactor: lets go of files that were kept and are not needed."""
+        """For the owner, once a second, off the reactor: lets go of what is not needed, a little at a time."""
         self._spares.tidy()
+        if self._leftovers is not None and not self._leftovers.step():
+            self._leftovers = None
 
     # ---------------------------------------------------------------- receiving
 

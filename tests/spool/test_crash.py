@@ -72,6 +72,8 @@ def start_over(queue: Path) -> MaildirSpool:
     """The next start, on a disk that works. What it finds must be in order whatever happened before."""
     spool = MaildirSpool(queue / "1")
     spool.prepare()
+    spool.tidy()
+    spool.tidy()
     assert list((queue / "1" / "tmp").iterdir()) == []
     assert list(spool.foreign()) == []
     for id in ids(spool):
@@ -181,7 +183,9 @@ def test_killed_while_starting(tmp_path: Path, after: bool) -> None:
 
     def starting(spool: MaildirSpool, confirmed: Confirmed) -> None:
         spool.prepare()
+        spool.tidy()
         spool.remove(["id2"])
+        spool.tidy()
         spool.record([Filing("id3", FIRST, due=DUE)])
 
     for queue, n in faults(starting, before, tmp_path):

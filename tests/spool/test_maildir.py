@@ -312,16 +312,14 @@ def test_an_abort_during_the_commit_comes_too_late(tmp_path: Path) -> None:
     assert octets(spool, "id1") == BODY
 
 
-def test_the_start_empties_tmp_and_drops_logs_without_a_message(spool: MaildirSpool) -> None:
+def test_the_start_empties_tmp(spool: MaildirSpool) -> None:
     store(spool, "id1")
     spool.record([Filing("id1", ATTEMPT, due=2e9)])
     (spool.path / "tmp/half").write_bytes(b"x")
     (spool.path / "tmp/link").symlink_to("/etc/passwd")
     (spool.path / "tmp/directory").mkdir()
-    (spool.path / "log/gone").write_bytes(b"{}\n")
     spool.prepare()
     assert [path.name for path in (spool.path / "tmp").iterdir()] == ["directory"]
-    assert [path.name for path in (spool.path / "log").iterdir()] == ["id1"]
     assert spool.history("id1") == (ATTEMPT,)
 
 

@@ -77,10 +77,6 @@ class Destination:
     def is_resting(self) -> bool:
         return self.resting.lasts(self.budget.pool)
 
-    @property
-    def is_trying(self) -> bool:
-        return bool(self._working or self._queue)
-
     def submit(self, task: Task) -> None:
         if (self.resting.rest.until or self.budget.pool.rest.until) and (told := self.resting.told(self.budget.pool)):
             task.settle(told)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from qmtls.delivery.demands import policy_for
 from qmtls.delivery.plan import NextHop
@@ -143,10 +144,11 @@ class Destinations:
             destination.let_go()
             destination.wake()
 
-    def is_trying(self, next_hop: NextHop) -> bool:
-        """An attempt is under way, or in line, at this next hop."""
+    def look_at(self, next_hop: NextHop) -> None:
+        """Somebody found that its mail would be taken now: it may be tried, also while it rests."""
         found = self._by_hop.get(next_hop)
-        return found is not None and found.is_trying
+        if found is not None:
+            found.look_now(inf)
 
     def look_now(self) -> None:
         """All that rest may be looked at."""

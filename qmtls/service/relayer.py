@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from qmtls.delivery.outcome import Fate, Outcome
-from qmtls.delivery.plan import Job, jobs
+from qmtls.delivery.plan import Job, NextHop, jobs
 from qmtls.delivery.waiting import DueList
 from qmtls.net.commit import Committer
 from qmtls.net.reception import Reception
@@ -342,7 +342,8 @@ class Relayer:
     def is_waiting(self, key: Key) -> bool:
         return key in self._waiting
 
-    def release(self, keys: Iterable[Key]) -> int:
+    def release(self, next_hop: NextHop, keys: Iterable[Key]) -> int:
+        self.destinations.look_at(next_hop)
         found = [key for key in keys if key in self._waiting]
         self._waiting.make_due(found)
         self._schedule()

@@ -43,8 +43,8 @@ class Queue(Protocol):
     def is_waiting(self, key: Key) -> bool:
         """It waits for its time: it is not being tried, not held, and not known to be gone."""
 
-    def release(self, keys: Iterable[Key]) -> int:
-        """Those that wait for their time are due; how many they were."""
+    def release(self, next_hop: NextHop, keys: Iterable[Key]) -> int:
+        """Those that wait for their time are due, and the next hop is not left alone any longer; how many they were."""
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class Retester:
 
     def _met(self, next_hop: NextHop, hop: _Hop, sentence: str) -> None:
         self._forget(next_hop, hop)
-        count = self._queue.release(hop.keys)
+        count = self._queue.release(next_hop, hop.keys)
         if count:
             self._shop.say(f'released {_words(next_hop)} messages={count} reason="{sentence}"')
 

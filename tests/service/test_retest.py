@@ -139,6 +139,22 @@ def test_only_so_many_at_a_time_and_the_others_follow(tmp_path: Path) -> None:
     assert all(len(one.visits) >= 2 for one in hosts), "a host that hangs is given up after REPLY_SECONDS"
 
 
+def test_a_passed_probe_ends_the_rest_of_a_host_that_was_down(tmp_path: Path) -> None:
+    """It came back with the right key."""
+    office = Office(tmp_path, {**PIN, "policyretest": "30\n"})
+    host = office.host("mx.a.example", Host(WRONG))
+    waits(office)
+    del office.reactor.hosts["192.0.2.1", 25]
+    waits(office, "y@a.example")
+    assert office.said("resting")
+    waits(office, "z@a.example")
+    assert "not asked again after" in office.said("deferred")[-1]
+    office.reactor.hosts["192.0.2.1", 25] = host.accept
+    host.leaf = RIGHT
+    office.pass_time(35)
+    assert "x@a.example" in taken(host)
+
+
 def test_a_fault_of_ours_is_a_probe_that_does_not_pass(
     office: Office, host: Host, failures: list[LogEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:

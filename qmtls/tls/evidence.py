@@ -75,14 +75,13 @@ def decided(policy: Policy, evidence: Evidence, host: str) -> Policy:
         case Level.STS:
             return _sts_only(policy, evidence.sts or StsEvidence(), canonical(host))
         case Level.DANE:
-            rest = replace(policy, level=Level.MAY)
-        case _ if policy.discovers:
-            rest = policy
-        case _:
+            pass
+        case _ if not policy.discovers:
             return policy
-    by_dane = _by_dane(rest, evidence.dane, host) if evidence.dane is not None else None
+    by_dane = _by_dane(policy, evidence.dane, host) if evidence.dane is not None else None
     if by_dane is not None:
         return by_dane
+    rest = replace(policy, level=Level.MAY) if policy.level is Level.DANE else policy
     return _by_sts(rest, evidence.sts, canonical(host)) if evidence.sts is not None else rest
 
 
@@ -104,7 +103,7 @@ def _by_dane(rest: Policy, dane: DaneEvidence, host: str) -> Policy | None:
         case Demand.NOTHING:
             return None
         case Demand.ENCRYPT:
-            if rest.level not in UNVERIFIED:
+            if rest.level not in UNVERIFIED and rest.level is not Level.DANE:
                 return rest  # unusable records must not weaken what the rule demands anyway
             why = f"TLSA records at {dane.tlsas.owner}, of which none can be used ({_reasons(dane.tlsas)})"
             return replace(rest, level=Level.ENCRYPT, why=f"{why}; asked for by {rule}")

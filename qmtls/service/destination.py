@@ -31,7 +31,7 @@ from qmtls.service.lane import Crowded, Lane, Workshop
 from qmtls.service.resting import Resting, broken_off, is_silence
 
 IDLE_SECONDS = 3.0  # how long a channel is kept for the next message
-LINE = 100  # tasks in line, above which it may be that mail had better wait on the disk
+LINE = 200  # tasks in line, above which mail waits on the disk; hosts that get on have fewer (relayer.CROWD)
 REMEMBERED_TASKS = 200  # tasks in line that keep envelope and content in memory; the rest is read again
 CUT_SHORT = 3  # channels lost in the middle of a message, one after the other, that count as a host that is down
 
@@ -139,7 +139,7 @@ class Destination:
             self.wake()
 
     async def _run_lane(self) -> None:
-        lane = Lane(self._shop, self._hosts, self.budget.terms.messages)
+        lane = Lane(self._shop, self._hosts)
         self._running.add(lane)
         served = 0  # in a row; it has a task in hand, or is about to take one
         try:
@@ -148,6 +148,7 @@ class Destination:
                     task = self._queue.popleft()
                     if self.shelved:
                         self.has_room(self)
+                    lane.most = self.budget.terms.messages
                     if not await self._serve(lane, task):
                         return
                     served += 1

@@ -54,10 +54,10 @@ class Lane:
     `most` is the number of messages that a channel carries; 0 = any.
     """
 
-    def __init__(self, shop: Workshop, found: Found, most: int = 0) -> None:
+    def __init__(self, shop: Workshop, found: Found) -> None:
+        self.most = 0
         self._shop = shop
         self._found = found
-        self._most = most
         self._carried = 0
         self.channel: Channel | None = None  # the last one that a task was put to, until it is closed
         self._next_hop: NextHop | None = None
@@ -72,7 +72,7 @@ class Lane:
             return False
         if self._policy is not None and not self._policy.reuse:
             return False  # connection_reuse=no: it has carried its one message
-        if 0 < self._most <= self._carried:
+        if 0 < self.most <= self._carried:
             return False
         return self._snapshot is self._shop.current()
 

@@ -184,7 +184,7 @@ class Relayer:
                 case Attempt():
                     self._begin(read.attempt, read.todo, read, shelf)
                 case NotInSpool():
-                    continue
+                    self._ordered.pop(read.key, None)
                 case Malformed():
                     self._left_alone.add(read.key)
                     self._say(f"left alone bin={read.key[0]} file={read.key[1]} reason={read.attempt}")

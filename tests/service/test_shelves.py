@@ -118,6 +118,16 @@ def test_what_waits_on_the_disk_goes_when_there_is_room(tmp_path: Path) -> None:
     assert not office.ids_stored
 
 
+def test_mail_for_a_host_that_gets_on_is_read_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = office.host("mx.live.example")
+    for n in range(2000):
+        office.post(f"{n}@live.example", offer=False)
+    read = read_envelopes(office, monkeypatch)
+    restart(office)
+    assert len(host.mail) == 2000
+    assert len(read) == 2000
+
+
 def test_mail_that_was_just_taken_does_not_overtake_what_waits_on_the_disk(tmp_path: Path) -> None:
     office = Office(tmp_path, {"concurrencyremote": "1\n"})
     host = office.host("mx.slow.example", Host(greeting=HANG))

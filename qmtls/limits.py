@@ -82,6 +82,7 @@ REPLIES = {
 
 
 def too_many_connections(limits: Limits) -> Reply:
+    """What a client hears that has as many connections as it may."""
     return reply(421, "4.7.0", f"too many connections from your address, {limits.connections} at a time; try later")
 
 

@@ -65,6 +65,7 @@ class Home:
 
 
 def default_home() -> str:
+    """The home where none is named: $QMTLS_HOME's, else the usual one."""
     return os.environ.get("QMTLS_HOME") or DEFAULT
 
 

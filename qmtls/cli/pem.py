@@ -41,10 +41,12 @@ _REQUEST = re.compile(rb"-----BEGIN ((?:NEW )?CERTIFICATE REQUEST)-----.*?-----E
 
 
 def key_pem(key: PrivateKeyTypes) -> bytes:
+    """In PKCS #8, without a passphrase: a server has nobody to ask."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def certificates_pem(certificates: Sequence[x509.Certificate]) -> bytes:
+    """One block after the other."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
@@ -127,6 +129,7 @@ def alone_in(directory: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> bytes:
+    """All of a file; CommandError."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
@@ -236,5 +239,6 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def write_authority(authority: Authority, directory: Path) -> None:
+    """As `read_authority` finds it again; CommandError."""
     write(directory / "ca.key", key_pem(authority.key), PRIVATE)
     write(directory / "ca.pem", certificates_pem(authority.chain))

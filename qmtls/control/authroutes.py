@@ -20,6 +20,7 @@ MAX_SECRET = 1024  # octets; RFC 4616 section 2 wants 255
 
 
 def read_logins(files: ControlFiles, routing: Routing) -> Logins:
+    """The logins by relay and port (0: any); a warning for one that no line of smtproutes leads to."""
     lines = files.lines(FILE)
     content = files.read(FILE) if lines else None
     if not lines or content is None:

@@ -16,6 +16,8 @@ AHEAD = timedelta(days=14)  # how long before an end it is warned of
 
 
 class FindingLevel(Enum):
+    """Only errors keep the service from taking the directory."""
+
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"

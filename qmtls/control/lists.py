@@ -104,13 +104,16 @@ class ControlFiles:
         return tuple(sorted(path for path in self._watched if path.parent != self.control))
 
     def origin(self, name: str, line: int = 0) -> Origin:
+        """A place in the directory; line 0 is the file as a whole."""
         # A file name may hold anything, line ends included, and ends up in the log.
         return Origin("control/" + "".join(c if c.isprintable() else "?" for c in name), line)
 
     def problem(self, origin: Origin, what: str, mend: str) -> None:
+        """The directory cannot be used. `what` goes on behind the place; `mend` says what to do."""
         self.problems.append(Problem(origin, what, mend))
 
     def warn(self, origin: Origin, what: str, mend: str) -> None:
+        """It can be used, but hardly as it was meant."""
         self.warnings.append(Problem(origin, what, mend))
 
     @contextmanager

@@ -21,6 +21,7 @@ MAX_SOCKET = 107  # octets of a socket's path in Linux
 
 
 def read_routing(files: ControlFiles, recipients: Recipients) -> Routing:
+    """`smtproutes`, and what is delivered here. Of two lines for one domain the last one holds, as in qmail."""
     routes: dict[str, Route] = {}
     for line in files.lines("smtproutes") or ():
         with files.collecting(line.origin):

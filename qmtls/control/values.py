@@ -69,6 +69,7 @@ def host_and_port(text: str, default: int) -> tuple[str, int]:
 
 
 def port(text: str) -> int:
+    """A TCP port."""
     return number(text, 1, 65535)
 
 
@@ -100,6 +101,7 @@ def bounce_style(text: str) -> str:
 
 
 def greeting(text: str) -> str:
+    """The text of the 220."""
     if len(text) > MAX_GREETING or not (text.isascii() and text.isprintable()):
         raise BadValueError("cannot be sent as greeting", f"write at most {MAX_GREETING} characters of printable ASCII")
     return text

@@ -95,6 +95,7 @@ class DkimKey:
 
     @property
     def algorithm(self) -> str:
+        """The name for a= (RFC 6376 section 3.3, RFC 8463 section 3)."""
         return "rsa-sha256" if isinstance(self.key, RSAPrivateKey) else "ed25519-sha256"
 
     @property
@@ -103,6 +104,7 @@ class DkimKey:
         return f"RSA {self.key.key_size} bits" if isinstance(self.key, RSAPrivateKey) else "Ed25519"
 
     def sign(self, data: bytes) -> bytes:
+        """The signature of `data`, raw."""
         if isinstance(self.key, RSAPrivateKey):
             return self.key.sign(data, PKCS1v15(), SHA256())
         return self.key.sign(sha256(data).digest())  # RFC 8463 section 3

@@ -162,6 +162,7 @@ class Buckets:
             file.unlock()
 
     def close(self) -> None:
+        """Lets go of the file."""
         if self._file is not None:
             self._file.close()
             self._file = None

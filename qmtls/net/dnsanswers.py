@@ -38,6 +38,7 @@ class KeptAnswers:
         self._answers: OrderedDict[tuple[str, str], tuple[float, Answer]] = OrderedDict()
 
     def get(self, key: tuple[str, str]) -> Answer | None:
+        """The answer to (name, type), while it lasts."""
         found = self._answers.get(key)
         if found is None:
             return None
@@ -48,6 +49,7 @@ class KeptAnswers:
         return found[1]
 
     def put(self, key: tuple[str, str], answer: Answer, ttl: float) -> None:
+        """Keeps it for `ttl` seconds, but no large one."""
         if ttl <= 0 or not _is_small(answer.records):
             return
         self._answers[key] = (self._now() + min(ttl, MAX_TTL), answer)

@@ -36,6 +36,7 @@ class Visit:
         self.limits = limits
 
     def leave(self) -> None:
+        """The connection is over, and counted no longer."""
         key, self._key = self._key, b""
         if key:
             self._door.buckets.leave(key)
@@ -59,6 +60,8 @@ class Visit:
 
 
 class Doorkeeper:
+    """Asks the limits, counts, and tells the log who was refused, of one address now and then only."""
+
     def __init__(self, buckets: Buckets, say: Callable[[str], None]) -> None:
         self.buckets = buckets
         self._say = say
@@ -83,6 +86,7 @@ class Doorkeeper:
         return 0.0 if rate is None else self.buckets.take(identity_key(rule), rate)
 
     def count(self, limits: Limits, what: bytes, rate: Rate | None, address: str, number: int = 1) -> Reply | None:
+        """Counts `number` of `what`; the refusal if that is too many."""
         if rate is None:
             return None
         seconds = self.buckets.take(what + counted_as(address), rate, number)

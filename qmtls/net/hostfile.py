@@ -75,6 +75,7 @@ class HostFile:
         self.salt = _HEAD.unpack_from(self.memory)[2]
 
     def close(self) -> None:
+        """Ends this process's part in it; its locks go."""
         self.memory.close()
         if self._fd >= 0:
             os.close(self._fd)
@@ -90,6 +91,7 @@ class HostFile:
             return False
 
     def unlock(self) -> None:
+        """Others may count again."""
         if self._fd >= 0:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _MUTEX)
 

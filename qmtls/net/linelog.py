@@ -50,9 +50,11 @@ class LineLog:
         os.set_blocking(fd, False)
 
     def say(self, line: str) -> None:
+        """One line, with the time before it."""
         self.write(f"{self._stamp()} {self._prefix}{one_line(line)}\n")
 
     def write(self, text: str) -> None:
+        """Text as it is; dropped and counted when too much waits for the reader."""
         data = text.encode("utf-8", "replace")
         if self._size + len(data) > MAX_HELD:
             self._dropped += 1
@@ -63,6 +65,7 @@ class LineLog:
             self._timer = self._clock.callLater(FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
+        """Writes what waits, as far as the reader takes it."""
         self._timer = None
         if self._dropped and not self._held:
             self._held.append(b"%d log lines were dropped: nobody read them\n" % self._dropped)

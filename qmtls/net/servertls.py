@@ -41,6 +41,7 @@ class ServerTls:
 
     @property
     def available(self) -> bool:
+        """There is a certificate: STARTTLS can be offered."""
         return self._default is not None
 
     def creator(self) -> Creator:
@@ -50,6 +51,7 @@ class ServerTls:
 
     @property
     def crls(self) -> Sequence[x509.CertificateRevocationList]:
+        """The revocation lists for client certificates."""
         return (self.trust.crls or ()) if self.trust else ()
 
     @property

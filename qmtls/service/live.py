@@ -65,9 +65,11 @@ class LiveSettings:
         return self._compiling or self._unsettled is not None
 
     def current(self) -> Snapshot:
+        """The newest one that was good."""
         return self._snapshot
 
     def settings(self) -> Settings:
+        """Those of `current`."""
         return self._snapshot.settings
 
     def look(self) -> None:

@@ -43,6 +43,7 @@ class LocalDelivery:
         self._running = 0
 
     def submit(self, task: Task) -> None:
+        """Delivers to the mailboxes of its recipients, when it is its turn."""
         self._queue.append(task)
         self.wake()
         if self._queue and self._queue[-1] is task:

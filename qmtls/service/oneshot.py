@@ -53,6 +53,7 @@ class Bench:
     witness: Witness
 
     def off_reactor(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """In place: nothing else waits for this reactor."""
         return run_in_place(work)
 
 

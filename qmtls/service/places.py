@@ -12,6 +12,8 @@ DEFAULT_HOME = "/var/qmtls"
 
 @dataclass(frozen=True, slots=True)
 class Places:
+    """Directories, absolute."""
+
     home: Path
     control: Path
     queue: Path

@@ -38,14 +38,17 @@ class Budget:
         return self._errors < self._max_errors
 
     def refusal(self) -> None:
+        """A recipient was refused."""
         self._refusals += 1
         self.may_try = self._refusals < self._max_errors * REFUSALS
 
     def idle(self) -> bool:
+        """A command that brings no message."""
         self._idle += 1
         return self._idle <= self._max_idle
 
     def unseen(self) -> bool:
+        """A command that is in vain through no fault of the client's."""
         self._unseen += 1
         return self._unseen <= self._max_unseen
 

@@ -26,6 +26,7 @@ class Intake:
 
     @property
     def fault(self) -> Fault | None:
+        """What is wrong with it, as far as it was seen."""
         return self._check.fault
 
     @property

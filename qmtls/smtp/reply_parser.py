@@ -49,6 +49,7 @@ class ReplyParser:
         return self._at < len(self._buffer) or bool(self._lines)
 
     def feed(self, data: bytes) -> None:
+        """Stores what came."""
         if self._at == len(self._buffer):
             self._buffer = data
         else:

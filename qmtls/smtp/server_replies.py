@@ -53,10 +53,12 @@ class ServerConfig:
 
 
 def greeting(config: ServerConfig) -> Reply:
+    """The first reply of a session."""
     return reply(220, "", config.greeting)
 
 
 def goodbye(config: ServerConfig) -> Reply:
+    """The reply to QUIT."""
     return reply(221, "2.0.0", config.host)
 
 

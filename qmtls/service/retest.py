@@ -120,7 +120,11 @@ class Retester:
 
     def _met(self, next_hop: NextHop, hop: _Hop, sentence: str) -> None:
         self._forget(next_hop, hop)
-        count = self._queue.release(next_hop, hop.keys)
+        self._release(next_hop, hop, sentence)
+
+    def _release(self, next_hop: NextHop, hop: _Hop, sentence: str) -> None:
+        keys, hop.keys = hop.keys, set()
+        count = self._queue.release(next_hop, keys)
         if count:
             self._shop.say(f'released {_words(next_hop)} messages={count} reason="{sentence}"')
 
@@ -193,11 +197,12 @@ class Retester:
         return Finding(False, "trouble on our side")
 
     def _found(self, finding: Finding, next_hop: NextHop, hop: _Hop) -> None:
-        if finding.met:
-            self._met(next_hop, hop, f"a probe without mail passes at {finding.sentence}")
-            return
+        # Also if it passes: should the mail find otherwise, and come back, the next probe is not sooner for that.
         hop.failed += 1
         self._arm(next_hop, hop)
+        if finding.met:
+            self._release(next_hop, hop, f"a probe without mail passes at {finding.sentence}")
+            return
         again = f" again={hop.timer.getTime() - self._shop.clock.seconds():.0f}s" if hop.timer is not None else ""
         self._shop.say(f'retest {_words(next_hop)} messages={len(hop.keys)}{again} reason="{finding.sentence}"')
 

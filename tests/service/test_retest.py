@@ -11,6 +11,7 @@ from twisted.logger import LogEvent
 
 from qmtls.delivery.plan import NextHop
 from qmtls.service.retest import MOST_PROBES
+from qmtls.service.retestprobe import Finding
 from qmtls.spool.api import Attempt, Filing
 from tests.net import certs
 from tests.net.hosts import HANG, Host
@@ -153,6 +154,27 @@ def test_a_passed_probe_ends_the_rest_of_a_host_that_was_down(tmp_path: Path) ->
     host.leaf = RIGHT
     office.pass_time(35)
     assert "x@a.example" in taken(host)
+
+
+def test_where_mail_finds_otherwise_than_probes_the_waits_grow_on(
+    office: Office, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two hosts behind one address has the right key, say."""
+    waits(office, "x@a.example", "y@a.example")
+
+    async def passes(*_: object) -> Finding:
+        return Finding(True, "mx.a.example: fine")
+
+    monkeypatch.setattr("qmtls.service.retest.probe", passes)
+    times = []
+    for _ in range(2000):
+        count = len(office.said("released"))
+        office.pass_time(1)
+        times += [office.now()] * (len(office.said("released")) - count)
+    gaps = [round(b - a) for a, b in pairwise(times[:4])]
+    for gap, wait in zip(gaps, (120, 240, 480), strict=True):
+        assert wait <= gap <= wait * 1.1 + 2
+    assert not host.mail and len(office.ids_stored) == 2
 
 
 def test_a_fault_of_ours_is_a_probe_that_does_not_pass(

@@ -179,4 +179,8 @@ def _no_address(domain: str, names: tuple[str, ...], pinned: frozenset[str], oth
         return Outcome(Fate.DEFERRED, reason, "4.4.4", unmet=reason)
     if pinned:
         return Outcome(Fate.DEFERRED, f"the pinned hosts of {domain} have no address", "4.4.4")
+    if not names:
+        return Outcome(
+            Fate.DEFERRED, f"the MX records of {domain} name no host; its administrator must mend them", "4.4.4"
+        )
     return Outcome(Fate.DEFERRED, f"no mail exchanger of {domain} has an address ({', '.join(names)})", "4.4.4")

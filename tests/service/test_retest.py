@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.logger import LogEvent
 
 from qmtls.delivery.plan import NextHop
+from qmtls.delivery.schedule import MOST_RETEST
 from qmtls.service.retest import MOST_PROBES
 from qmtls.service.retestprobe import Finding
 from qmtls.spool.api import Attempt, Filing
@@ -378,3 +381,57 @@ def test_the_interval_is_read_again(tmp_path: Path) -> None:
     host.leaf = RIGHT
     office.pass_time(40)
     assert taken(host) == ["x@a.example"]
+
+
+# ---------------------------------------------------------------- whatever happens
+
+STEPS = st.lists(
+    st.sampled_from(
+        ["right", "wrong", "plain", "down", "mail", "minute", "hour", "reload", "rescan", "all due", "stall"]
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS)
+def test_no_mail_to_the_wrong_host_and_all_mail_to_the_right_one(tmp_path_factory: Any, steps: list[str]) -> None:
+    """In the end the host is as it must be, nobody says retry, and everything has gone within the longest wait."""
+    office = Office(tmp_path_factory.mktemp("office"), {**PIN, "policyretest": "60\n"})
+    host = office.host("mx.a.example", Host(WRONG))
+    posted = ["0@a.example"]
+    office.post(posted[0])
+    office.run()
+    for step in steps:
+        office.pass_time(5)  # what was opened to another host is not kept
+        before = len(host.mail)
+        match step:
+            case "right" | "wrong" | "plain":
+                office.reactor.hosts["192.0.2.1", 25] = host.accept
+                host.leaf = {"right": RIGHT, "wrong": WRONG, "plain": None}[step]
+                host.greeting = "220 there"
+            case "down":
+                office.reactor.hosts.pop(("192.0.2.1", 25), None)
+            case "stall":
+                host.greeting = HANG
+            case "mail":
+                posted.append(f"{len(posted)}@a.example")
+                office.post(posted[-1])
+            case "minute" | "hour":
+                office.pass_time(60 if step == "minute" else 3600)
+            case "reload":
+                reload(office, {**PIN, "policyretest": "60\n", "databytes": f"{len(posted)}\n"})
+            case "rescan":
+                office.relayer.rescan(office.spool)
+            case "all due":
+                office.relayer.make_all_due()
+        office.run()
+        assert host.leaf is RIGHT or len(host.mail) == before
+    office.reactor.hosts["192.0.2.1", 25] = host.accept
+    host.leaf, host.greeting = RIGHT, "220 there"
+    known = len(office.relayer.retester) > 0
+    office.pass_time(60 * MOST_RETEST * 1.2 if known else 90_000)
+    office.pass_time(4000)  # what waited because it was down
+    assert taken(host) == sorted(posted)
+    assert not office.ids_stored and not office.relayer.busy

@@ -164,8 +164,11 @@ class Peer:
 
 
 @contextmanager
-def running(name: str, credential: Credential, directory: Path, relay: int) -> Iterator[Peer]:
-    """The server `name` with this certificate; what it takes it relays to 127.0.0.1:`relay`."""
+def running(name: str, credential: Credential, directory: Path, relay: int, settings: str = "") -> Iterator[Peer]:
+    """The server `name` with this certificate; what it takes it relays to 127.0.0.1:`relay`.
+
+    `settings`: more lines of Postfix's main.cf.
+    """
     if os.getuid() != 0:
         pytest.skip(f"{name} starts as root only")
     directory.mkdir()
@@ -175,6 +178,9 @@ def running(name: str, credential: Credential, directory: Path, relay: int) -> I
     (directory / "key.pem").chmod(0o600)
     port = free_port()
     command = _COMMANDS[name](directory, port, relay)
+    if settings:
+        with (directory / "etc/main.cf").open("a") as more:
+            more.write(settings)
     output = directory / "output"
     with output.open("wb") as written:
         process = subprocess.Popen(

@@ -46,7 +46,7 @@ ALARM = 0.2  # seconds between two orders to try everything again
 DRAIN = 60 + MESSAGES / 5  # seconds, far beyond need
 
 
-MILLISECOND = 0.001  # the log's times are cut to it
+LAG = 5.0  # seconds that a busy host may need until it takes what was given up by then
 DOUBT = re.compile(r"^(\S+) deferred id=\S+ to=<([^>]*)> .*\(possible duplicate\)", re.MULTILINE)
 
 
@@ -246,7 +246,7 @@ def why_again(storm: Storm, books: Books, recipient: str, copy: dict[str, object
     began = float(copy["time"])  # type: ignore[arg-type]
     if any(began <= kill.time <= until and recipient in kill.still_open for kill in storm.kills):
         return "kill"  # the disk did not know of the delivery
-    if any(began <= time + MILLISECOND and time <= until for time in books.doubts.get(recipient, ())):
+    if any(began - LAG <= time <= until for time in books.doubts.get(recipient, ())):
         return "late reply" if told(copy) else "lost reply"
     return ""
 

@@ -149,10 +149,12 @@ class Budget:
         pool.working += self.working
         self.pool = pool
 
-    @property
-    def crowded(self) -> bool:
-        """Somebody waits: nobody should keep a lane for later."""
-        return bool(self.waiting.all or self.pool.waiting.all or self.lanes.waiting.all)
+    def others_wait(self, destination: Waits) -> bool:
+        """Somebody else wants a lane: nobody should keep one for later."""
+        return any(
+            line.all and (len(line.all) > 1 or destination not in line.all)
+            for line in (self.waiting, self.pool.waiting, self.lanes.waiting)
+        )
 
     def take(self, destination: Waits) -> bool:
         """One new lane for `destination`, with a task."""
@@ -185,10 +187,12 @@ class Budget:
         pool.working += 1
         return True
 
-    def goes_on(self, served: int) -> bool:
-        """A lane has done `served` tasks in a row: it may take the next at once."""
+    def goes_on(self, destination: Waits, served: int) -> bool:
+        """A lane of `destination` has done `served` tasks in a row: it may take the next at once."""
         pool = self.pool
-        if pool.working > pool.limit or self.working > self.most or (served >= TURN and self.crowded):
+        if pool.working > pool.limit or self.working > self.most:
+            return False
+        if served >= TURN and self.others_wait(destination):
             return False
         return self._token()
 

@@ -152,11 +152,11 @@ class Destination:
                     if not await self._serve(lane, task):
                         return
                     served += 1
-                    if self._queue and self.budget.goes_on(served):
+                    if self._queue and self.budget.goes_on(self, served):
                         continue
                 served = -1
                 self.budget.rest()
-                if self.budget.crowded or not lane.usable:
+                if not lane.usable or self._others_wait():
                     return
                 resting = self._rest(lane)
                 if self._queue:
@@ -169,6 +169,12 @@ class Destination:
                 self.budget.rest()
             self._running.discard(lane)
             lane.close()
+
+    def _others_wait(self) -> bool:
+        budget = self.budget
+        if budget.waiting.all or budget.pool.waiting.all or budget.lanes.waiting.all:
+            return budget.others_wait(self)
+        return False
 
     def _hosts(self, targets: Sequence[Target]) -> None:
         """The hosts are known: their pool may have no room for this lane. Crowded."""

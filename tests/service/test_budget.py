@@ -53,7 +53,7 @@ def test_what_ends_goes_to_those_who_wait() -> None:
     for hop in hops:
         hop.wake()
     assert [hop.lanes for hop in hops] == [2, 1, 1, 0, 0, 0]
-    assert all(hop.budget.crowded for hop in hops)
+    assert all(hop.budget.others_wait(hop) for hop in hops)
     hops[0].end()
     assert [hop.lanes for hop in hops] == [1, 1, 1, 1, 0, 0]
 

@@ -182,6 +182,17 @@ def test_but_never_a_connection(office: Office) -> None:
         assert len({line.rpartition("@")[2] for line in visit.lines if line.startswith("RCPT")}) == 1
 
 
+def test_a_domain_by_itself_keeps_its_connections(tmp_path: Path) -> None:
+    """There is nobody to leave a turn to."""
+    office = Office(tmp_path, {"concurrencyremote": "3\n"})
+    host = office.host("mx.a.example")
+    for n in range(30 * TURN):
+        office.post(f"{n}@a.example")
+    office.run()
+    assert len(host.mail) == 30 * TURN
+    assert len(host.visits) == 3
+
+
 def test_a_domain_with_much_mail_leaves_turns_to_another(tmp_path: Path) -> None:
     office = Office(tmp_path, {"concurrencyremote": "1\n"})
     host = Host()
@@ -378,7 +389,7 @@ def test_workers_count_messages_together() -> None:
     counts = Shared()
     one, two = (Hop(counts, rate=Rate(10, 60.0, "10/m"), connections=20) for _ in range(2))
     assert all([one.budget.take(one), two.budget.take(two)])
-    assert all(one.budget.goes_on(n) for n in range(8))
+    assert all(one.budget.goes_on(one, n) for n in range(8))
     assert not two.budget.take(two)
     assert two.budget.again == 2.5
     assert counts.entered == 2, "no connection without a message"

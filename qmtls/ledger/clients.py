@@ -9,10 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 
-from qmtls.tls.identities import certificate_emails
+from qmtls.tls.identities import REMEMBERED, certificate_emails
 from qmtls.tls.names import shown_dn
 from qmtls.tls.pin import certificate_digest
 
@@ -62,6 +63,7 @@ class ClientRecord:
     octets: int
 
 
+@lru_cache(maxsize=REMEMBERED)
 def shown_client(leaf: x509.Certificate) -> ShownClient:
     """Never fails, whatever is in the certificate."""
     identity = ", ".join(certificate_emails(leaf)) or shown_dn(leaf.subject)

@@ -16,7 +16,7 @@ from OpenSSL import SSL, _util
 from OpenSSL.crypto import X509, X509Store, X509StoreFlags
 
 from qmtls.control.settings import Credential, Settings
-from qmtls.net.handshake import Creator
+from qmtls.net.handshake import Creator, record_verification
 from qmtls.tls.policy import Level, Policy, PolicyRules
 
 OPTIONS = SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
@@ -129,6 +129,7 @@ def base_context(method: int, minimum: str = "") -> SSL.Context:
     context.set_options(OPTIONS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS | NO_AUTO_CHAIN)  # 35 instead of 58 KiB for an idle session
+    record_verification(context)
     return context
 
 

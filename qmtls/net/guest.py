@@ -102,11 +102,13 @@ class Guest:
         """The handshake with `server` is over: its facts are read once, here. The SASL mechanisms for it."""
         facts = facts_of(tls.connection, tls.creator.recorder, client=False, crls=server.crls)
         self._facts = facts
-        self.peer = replace(self.peer, tls=True, tls_summary=facts.summary)
-        self._judge(facts)
+        before = self.peer
+        self.peer = Peer(
+            before.address, True, self._match(facts), facts.summary, before.local_address, before.submission
+        )
         return self._mechanisms()
 
-    def _judge(self, facts: TlsFacts) -> None:
+    def _match(self, facts: TlsFacts) -> ClientMatch:
         """What the certificate opens under the settings of the moment, and the user's rule before it."""
         house, settings = self._house, self.snapshot.settings
         self._judged_at = house.now()
@@ -115,8 +117,8 @@ class Guest:
         if self._login is not None:
             user = settings.users.get(self._login[0])
             if user is not None and user.hash == self._login[1]:  # nor has the password changed
-                match = replace(match, rules=(user.rule, *match.rules))
-        self.peer = replace(self.peer, match=match)
+                return replace(match, rules=(user.rule, *match.rules))
+        return match
 
     def _judge_again(self) -> None:
         """Against whom we trust now. What was lost or gained is worth a line of the log."""
@@ -124,8 +126,8 @@ class Guest:
         if facts is None:
             return
         before = self.peer.match or ClientMatch()
-        self._judge(recheck(facts, self.snapshot.server))
-        after = self.peer.match or before
+        after = self._match(recheck(facts, self.snapshot.server))
+        self.peer = replace(self.peer, match=after)
         if [rule.name for rule in before.rules] != [rule.name for rule in after.rules]:
             names = ",".join(rule.name for rule in after.rules)
             because = f" reason={after.reason}" if after.reason else ""

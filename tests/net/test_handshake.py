@@ -9,7 +9,7 @@ from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
-from qmtls.net.handshake import Creator, Recorder, facts_of, revocations
+from qmtls.net.handshake import Creator, Recorder, facts_of, record_verification, revocations
 from qmtls.tls.clients import ClientRule, ClientRules, match_client
 from qmtls.tls.complaints import REVOKED
 from qmtls.tls.pin import key_digest
@@ -37,6 +37,7 @@ def accepted(leaf: Leaf | None, *, ask: bool = True, trust: bool = True) -> tupl
     if trust:
         store: Any = context.get_cert_store()
         store.add_cert(X509.from_cryptography(authority().cert))
+    record_verification(context)
     creator = Creator(context, ask=ask)
     server = creator.connection(client=False)
     client = SSL.Connection(certs.context(leaf), None)
@@ -84,11 +85,10 @@ def test_without_its_callback_nothing_is_verified() -> None:
 
 def test_a_complaint_at_any_depth_counts() -> None:
     recorder = Recorder()
-    conn: Any = None
     cert: Any = None
-    assert recorder(conn, cert, 10, 1, 0) is True
-    assert recorder(conn, cert, 0, 0, 1) is True
-    assert recorder(conn, cert, 12345, 0, 0) is True
+    recorder.heard(cert, 10, 1, 0)
+    recorder.heard(cert, 0, 0, 1)
+    recorder.heard(cert, 12345, 0, 0)
     assert [(e.code, e.depth) for e in recorder.errors] == [(10, 1), (12345, 0)]
     assert recorder.errors[1].text == "verify error 12345"
     server, _ = accepted(LEAF)
@@ -97,7 +97,27 @@ def test_a_complaint_at_any_depth_counts() -> None:
 
 def test_each_connection_has_a_recorder_of_its_own() -> None:
     context = certs.context(certs.server())
-    assert Creator(context, ask=True).recorder is not Creator(context, ask=True).recorder
+    record_verification(context)
+    met = []
+    for shown in (authority("another").leaf(), None):
+        creator = Creator(context, ask=True)
+        server, client = creator.connection(client=False), SSL.Connection(certs.context(shown), None)
+        client.set_connect_state()
+        met.append((creator, server, client))
+    for _, server, client in met:
+        shake(server, client)
+    stranger, nobody = (creator.recorder for creator, *_ in met)
+    assert stranger.ran and stranger.errors
+    assert not nobody.ran and not nobody.errors
+
+
+def test_a_context_that_nobody_prepared_verifies_nobody() -> None:
+    creator = Creator(certs.context(certs.server()), ask=True)
+    server, client = creator.connection(client=False), SSL.Connection(certs.context(LEAF), None)
+    client.set_connect_state()
+    shake(server, client)
+    facts = facts_of(server, creator.recorder, client=False)
+    assert not facts.verified and facts.version
 
 
 def lists(*pems: bytes) -> list[x509.CertificateRevocationList]:

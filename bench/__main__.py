@@ -87,7 +87,7 @@ def _bench(wanted: argparse.Namespace, state: Path) -> Bench:
     return Bench(
         tools=tools.build(),
         directory=state,
-        ports=Ports(*range(wanted.port, wanted.port + 5)),
+        ports=Ports(*range(wanted.port, wanted.port + 6)),
         certificates=certificates.make(state / "certificates"),
         messages=wanted.messages,
         idle=wanted.idle,
@@ -136,7 +136,7 @@ def _arguments() -> argparse.Namespace:
     add("--scale", type=float, default=1.0, help="of the queue workloads, 0.1 for a tenth of their messages (1)")
     add("--workers", type=int, default=2, help="of qmtls (2)")
     add("--cores", type=_cores, help="for servers and tools together, as 0,1 (the first two)")
-    add("--port", type=int, default=4650, help="first of five on loopback (4650)")
+    add("--port", type=int, default=4650, help="first of six on loopback (4650)")
     add("--state", type=Path, default=Path(".bench"), help="scratch directory on the disk under test (.bench)")
     add("--out", type=Path, metavar="JSONL", help="results, one object a line (STATE/results-TIME.jsonl)")
     add("--report", type=Path, metavar="FILE", help="tables in Markdown")

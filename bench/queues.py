@@ -22,6 +22,7 @@ from bench.workloads import (
     PACE,
     REST_SECONDS,
     SETTLE_SECONDS,
+    WARM_UP,
     Bench,
     Figures,
     outcome,
@@ -67,22 +68,28 @@ def beside_silent(bench: Bench, server: Server) -> Figures:
 
 
 def _beside(bench: Bench, server: Server, domain: str, dead: int) -> Figures:
-    server.configure(Setup())
+    twin = server.twin()
+    for each in (server, twin):
+        each.configure(Setup())
     fresh = bench.scaled(FRESH_BESIDE)
     ports = bench.ports
     with (
         deadends.hanging(ports.hanging),
         deadends.silent(ports.silent),
         server.running(),
+        twin.running(),
         bench.sink() as sink,
     ):
-        warm_up(bench, sink)
-        alone = [_fresh(bench, server, sink, f"alone{n}", fresh) for n in range(ROUNDS)]
+        for each in (server, twin):
+            _fresh(bench, each, sink, "warm", WARM_UP)
         filled = bench.load("dead", dead, domain=domain, per=FILL_PER_SESSION, size=FILL_SIZE)
         if domain == "dead.test":
             until_deferred(server, filled.accepted)
-        beside = [_fresh(bench, server, sink, f"beside{n}", fresh) for n in range(ROUNDS)]
-        ordered = []
+        # In turn: what else the machine does changes from minute to minute.
+        alone, beside, ordered = [], [], []
+        for n in range(ROUNDS):
+            alone.append(_fresh(bench, twin, sink, f"alone{n}", fresh))
+            beside.append(_fresh(bench, server, sink, f"beside{n}", fresh))
         for n in range(ROUNDS):
             server.retry_all()
             ordered.append(_fresh(bench, server, sink, f"ordered{n}", fresh))
@@ -128,7 +135,7 @@ def shares(
 
 def _fresh(bench: Bench, server: Server, sink: Sink, name: str, count: int) -> Round:
     before, cpu = sink.counts().arrived, server.group.cpu_seconds()
-    sent = bench.load(name, count)
+    sent = bench.load(name, count, port=server.ports.server)
     after = sink.wait_for(before + sent.accepted)
     cpu = server.group.cpu_seconds() - cpu
     time.sleep(SETTLE_SECONDS)

@@ -18,9 +18,11 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Self
 
 from bench import cgroup
 from bench.certificates import Certificates
@@ -47,6 +49,7 @@ class Ports:
     dead: int
     silent: int
     hanging: int
+    twin: int
 
     def routes(self) -> dict[str, int]:
         """Ports by domain; one that begins with a dot stands for all below it."""
@@ -117,6 +120,13 @@ class Server(ABC):
         self.write(setup)
         os.sync()  # the disk has nothing left to do from the run before
 
+    def twin(self) -> Self:
+        """Another one of its kind, with nothing in its queue, to run at the same time."""
+        other = copy(self)
+        other.directory = self.directory.with_name(f"{self.name}-twin")
+        other.ports = replace(self.ports, server=self.ports.twin)
+        return other
+
     def queued(self, deferred: bool = False) -> int:
         """Messages in the queue."""
         return sum(_files(place) for place in self.queue_directories(deferred))
@@ -132,7 +142,7 @@ class Server(ABC):
         with socket.socket() as probe:
             if probe.connect_ex((HOST, self.ports.server)) == 0:
                 raise ServerError(f"port {self.ports.server} is in use; --port names another")
-        self.group = cgroup.new_group(self.name)
+        self.group = cgroup.new_group(self.directory.name)
         began = time.monotonic()
         with (self.directory / "output").open("ab") as output:
             process = subprocess.Popen(

@@ -12,20 +12,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.internet.defer import Deferred, succeed
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from qmtls.net.https import OneLine, https_context
-from qmtls.net.httpsline import HttpsLine, HttpsTrouble
-from qmtls.net.resolver import DnsTrouble, Resolver
+from qmtls.net.httpsexchange import HTTPS_PORT, HttpsHost, https_context, refusal
+from qmtls.net.httpsline import HttpsTrouble
+from qmtls.net.resolver import Resolver
 from qmtls.tls.names import canonical, is_host_name, is_ip
 
 SECONDS = 60.0  # for all of it
-HTTPS_PORT = 443
 MAX_URL = 2000  # characters
 
 
@@ -39,39 +37,16 @@ class HttpsPoster:
 
     async def post(self, url: str, body: bytes, media_type: str) -> None:
         """Returns when the host has taken it (2xx). Raises HttpsTrouble."""
-        host, port = _place(url)
-        posting = Deferred.fromCoroutine(self._post(url, host, port, (body, media_type)))
-        posting.addTimeout(SECONDS, self._reactor)
-        try:
-            await posting
-        except (DeferredTimeout, CancelledError) as late:
-            raise HttpsTrouble(f"https://{host} has not answered within {SECONDS:g} seconds") from late
+        name, port = _place(url)
+        host = HttpsHost(self._reactor, self._resolver, https_context(self._anchors), name, port)
+        headers = Headers({b"Content-Type": [media_type.encode("ascii")], b"User-Agent": [b"qmtls"]})
 
-    async def _post(self, url: str, host: str, port: int, what: tuple[bytes, str]) -> None:
-        try:
-            addresses = (await self._resolver.host(host)).addresses
-        except DnsTrouble as trouble:
-            raise HttpsTrouble(str(trouble)) from trouble
-        if not addresses:
-            raise HttpsTrouble(f"the host {host} has no address")
-        line = HttpsLine(self._reactor, https_context(self._anchors), host, addresses, port)
-        pool = HTTPConnectionPool(self._reactor, persistent=False)
-        agent = Agent.usingEndpointFactory(self._reactor, OneLine(line), pool)
-        headers = Headers({b"Content-Type": [what[1].encode("ascii")], b"User-Agent": [b"qmtls"]})
-        try:
-            response = await agent.request(b"POST", url.encode("ascii"), headers, _Body(what[0]))
-        except (HttpsTrouble, CancelledError):
-            raise
-        except Exception as problem:  # what twisted.web and the transport raise has no base of its own
-            if any(reason.check(CancelledError) for reason in getattr(problem, "reasons", ())):
-                raise CancelledError from problem
-            said = f"https://{host} broke off, or did not answer in HTTP ({type(problem).__name__})"
-            raise line.trouble or HttpsTrouble(said) from problem
-        finally:
-            line.abort()
-        if not 200 <= response.code < 300:
-            followed = " (a redirect is not followed)" if 300 <= response.code < 400 else ""
-            raise HttpsTrouble(f"https://{host} answered {response.code}{followed}")
+        async def talk(agent: Agent) -> None:
+            response: Any = await agent.request(b"POST", url.encode("ascii"), headers, _Body(body))
+            if not 200 <= response.code < 300:
+                raise HttpsTrouble(f"https://{name} {refusal(response.code)}")
+
+        await host.exchange(talk, SECONDS)
 
 
 def _place(url: str) -> tuple[str, int]:

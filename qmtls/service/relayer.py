@@ -27,7 +27,7 @@ from qmtls.service.listings import Listings
 from qmtls.service.local import LocalDelivery
 from qmtls.service.orders import held_now, returned
 from qmtls.service.retest import Retester
-from qmtls.service.shelves import LOW, Shelves, place_for, until
+from qmtls.service.shelves import LOW, REFILL, Shelves, place_for, until
 from qmtls.service.waiting import Due, Parked, read_due
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import Malformed, NotInSpool, Spool, Waiting
@@ -199,7 +199,7 @@ class Relayer:
         if destination.is_resting:
             destination.look_when_due()
             return
-        keys = self._shelves.take(destination, BATCH)
+        keys = self._shelves.take(destination, REFILL)
         for key in keys:
             self._waiting.discard(key)
         if keys:

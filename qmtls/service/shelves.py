@@ -15,8 +15,9 @@ from qmtls.control.settings import Settings
 from qmtls.service.attempt import Attempt, Key
 from qmtls.service.destination import LINE, Destination
 
-FRESH_LINE = 1000  # the same for mail that was just taken: it is in memory already
-LOW = 50  # tasks in line, below which there is room
+FRESH_LINE = 5000  # the same for mail that was just taken: a kilobyte each, and not to be read twice in a short rush
+LOW = 100  # tasks in line, below which there is room
+REFILL = 100  # messages taken off a shelf in one go
 
 
 class Shelves:

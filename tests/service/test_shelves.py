@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from qmtls.delivery.window import INITIAL
 from qmtls.service.attempt import Attempt
 from qmtls.service.destination import LINE, Destination
-from qmtls.service.relayer import BATCH
-from qmtls.service.shelves import FRESH_LINE, LOW, Shelves, until
+from qmtls.service.shelves import FRESH_LINE, LOW, REFILL, Shelves, until
 from qmtls.spool.api import DELAY, Filing, SpoolError
 from qmtls.spool.api import Attempt as Entry
 from tests.net.hosts import HANG, Host
@@ -84,7 +83,7 @@ def test_mail_for_a_host_that_is_down_does_not_either(office: Office, monkeypatc
     restart(office)
     assert len(taken(live)) == 100
     assert office.reactor.dialled.count((office.names.hosts["mx.dead.example"], 25)) <= INITIAL
-    assert len(filed) <= LINE + BATCH, "nothing is written of those that were not tried"
+    assert len(filed) <= LINE + REFILL, "nothing is written of those that were not tried"
     assert office.relayer.busy == 0
 
 
@@ -177,8 +176,8 @@ def test_a_look_reads_a_few_messages_only(office: Office, monkeypatch: pytest.Mo
     before = len(office.reactor.dialled)
     office.pass_time(65)
     assert len(office.reactor.dialled) == before + 1
-    assert 0 < len(read) <= 2 * BATCH + 1
-    assert len(office.relayer._shelves) >= 500 - 2 * BATCH
+    assert 0 < len(read) <= 2 * REFILL + 1
+    assert len(office.relayer._shelves) >= 500 - 2 * REFILL
 
 
 def test_a_rescan_does_not_read_them_either(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +252,7 @@ def test_the_sender_is_told_in_time(tmp_path: Path) -> None:
     assert all(
         any(entry.event == DELAY for entry in office.history(id)) for id in ids if ("1", id) in office.relayer._shelves
     )
-    office.pass_time(7000, 10)
+    office.pass_time(12_000, 10)
     office.pass_time(5, 0.02)
     assert not set(ids) & set(office.ids_stored)
     assert len(office.said("failed")) >= 1000
@@ -317,4 +316,4 @@ def test_when_a_message_must_come_off(office: Office) -> None:
 
 
 def test_there_is_room_before_a_line_is_empty() -> None:
-    assert LOW + BATCH <= LINE < FRESH_LINE
+    assert LOW + REFILL <= LINE < FRESH_LINE

@@ -112,3 +112,51 @@ def test_a_message_to_many_domains_takes_a_share_of_the_lanes(tmp_path: Path) ->
         office.pass_time(5)
     assert sum(len(host.mail) for host in hosts) == 40
     assert not office.ids_stored
+
+
+class Asker:
+    """Wants lanes without end, and takes none by itself."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.working = self.idle = 0
+
+    def wake(self) -> None:
+        """As a destination that has been served meanwhile."""
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["take", "resume", "rest", "end", "join", "fail", "good"]), st.integers(0, 5))),
+    st.integers(1, 6),
+)
+def test_pools_and_budgets_agree_whatever_happens(events: list[tuple[str, int]], most: int) -> None:
+    lanes = Lanes(limit=12)
+    pools = [Pool(frozenset({f"mx{n}"}), most) for n in range(2)]
+    askers = [Asker(Budget(f"d{n}.example", pools[n % 2], lanes)) for n in range(6)]
+    now = 0.0
+    for what, n in events:
+        one, now = askers[n], now + 20.0
+        budget, pool = one.budget, one.budget.pool
+        if what == "take" and budget.take(one):
+            one.working += 1
+            assert pool.working <= pool.limit
+        elif what == "resume" and one.idle and budget.resume(one):
+            one.idle, one.working = one.idle - 1, one.working + 1
+            assert pool.working <= pool.limit
+        elif what == "rest" and one.working:
+            budget.rest()
+            one.idle, one.working = one.idle + 1, one.working - 1
+        elif what == "end" and one.idle:
+            budget.give_back()
+            one.idle -= 1
+        elif what == "join":
+            budget.join(pools[0])
+        elif what == "fail":
+            pool.failed(max(0, pool.working - 1), now)
+        elif what == "good":
+            pool.succeeded(budget.most, now)
+        assert [(a.budget.working, a.budget.used) for a in askers] == [(a.working, a.working + a.idle) for a in askers]
+        assert [p.working for p in pools] == [sum(a.working for a in askers if a.budget.pool is p) for p in pools]
+        assert lanes.used == sum(a.budget.used for a in askers) <= lanes.limit
+        assert all(1 <= p.limit <= most for p in pools)
+        assert all(a.budget.used <= most for a in askers)

@@ -23,8 +23,8 @@ import dns.nameserver
 import dns.rcode
 import dns.rdatatype
 
-TRY_SECONDS = 6.0  # until a server that does not answer is asked again, or the next one
-LEAST_OF_A_TRY = 0.35  # of these seconds: from 2.1 to 6.0
+TRY_SECONDS = 6.0  # at the most, until the only server is asked again
+LEAST_OF_A_TRY = 0.35  # of these seconds: from 2.1 to 6.0, or, where there are several servers, from 1 to 3
 
 _NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP})  # RFC 6891 section 7
 _DATAGRAM = 65_535
@@ -43,7 +43,7 @@ class NameServer(dns.nameserver.Do53Nameserver):
     ) -> dns.message.Message:
         """Raises what dnspython's resolver expects: dns.exception.DNSException, OSError, EOFError."""
         # Names that hang are asked for again at different times: a thousand of them at once would be a second's work.
-        patience = timeout * uniform(LEAST_OF_A_TRY, 1.0) if timeout >= TRY_SECONDS else timeout
+        patience = timeout * uniform(LEAST_OF_A_TRY, 1.0) if timeout >= TRY_SECONDS / 2 else timeout
         deadline = time.monotonic() + patience
         exchange = self._over_tcp if max_size else self._over_udp
         answer = await exchange(request, deadline, backend)

@@ -35,7 +35,8 @@ def configured(servers: Sequence[tuple[str, int]], trusted: frozenset[str]) -> d
     ]
     resolver.nameservers = list(asked)
     resolver.cache = None
-    resolver.timeout = TRY_SECONDS
+    # Where there is another server to ask, one that does not answer is waited for half as long.
+    resolver.timeout = TRY_SECONDS if len(asked) == 1 else TRY_SECONDS / 2
     if any(server.trusted for server in asked):
         # AD asks for the bit (RFC 6840 section 5.7); some servers give it only to those that also take signatures.
         resolver.flags = dns.flags.RD | dns.flags.AD

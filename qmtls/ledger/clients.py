@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from cryptography import x509
 
+from qmtls.ledger.schema import transaction
 from qmtls.tls.identities import REMEMBERED, certificate_emails
 from qmtls.tls.names import shown_dn
 from qmtls.tls.pin import certificate_digest
@@ -126,8 +127,7 @@ class Sightings:
 
 def write_sightings(connection: sqlite3.Connection, sightings: Sightings) -> None:
     """All of them or none; sqlite3.Error."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         connection.executemany(
             _SAW,
             (
@@ -138,11 +138,6 @@ def write_sightings(connection: sqlite3.Connection, sightings: Sightings) -> Non
         connection.executemany(
             _FROM, ((rule, cert, address, s.last, s.messages) for rule, cert, address, s in sightings._rows())
         )
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def forget_addresses(connection: sqlite3.Connection, now: float) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from qmtls.ledger.schema import transaction
 from qmtls.tls.results import MAX_REASON, TlsSession
 from qmtls.tls.resulttypes import PolicyType, TlsResult
 
@@ -112,14 +113,8 @@ def _bounded(strings: Sequence[str]) -> list[str]:
 
 def write_sessions(connection: sqlite3.Connection, sums: SessionSums) -> None:
     """All of them or none; sqlite3.Error."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         connection.executemany(_ADD, sums._rows())
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def forget_sessions(connection: sqlite3.Connection, now: float) -> None:

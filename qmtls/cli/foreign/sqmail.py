@@ -124,12 +124,17 @@ def _rank(line: Destination) -> tuple[bool, int]:
     return line.optional, RANK.index(line.mark)
 
 
-def _read(path: Path, report: Report) -> Iterator[Destination]:
+def _lines(path: Path) -> Iterator[tuple[Origin, str]]:
+    """Those that are neither empty nor comments."""
     for number, raw in enumerate(read_text(path).splitlines(), 1):
-        text = raw.split(" #", 1)[0].strip()
-        if not text or text.startswith("#"):
-            continue
-        origin = Origin(str(path), number)
+        text = raw.strip()
+        if text and not text.startswith("#"):
+            yield Origin(str(path), number), text
+
+
+def _read(path: Path, report: Report) -> Iterator[Destination]:
+    for origin, line in _lines(path):
+        text = line.split(" #", 1)[0].strip()
         dest, colon, rest = text.partition(":")
         try:
             if not colon:
@@ -256,11 +261,7 @@ def _port(line: Destination) -> str:
 
 def _routes(path: Path, report: Report) -> None:
     """domain:relay;port|user|password; qmail's own form has a colon before the port."""
-    for number, raw in enumerate(read_text(path).splitlines(), 1):
-        text = raw.strip()
-        if not text or text.startswith("#"):
-            continue
-        origin = Origin(str(path), number)
+    for origin, text in _lines(path):
         route, login, _ = text.partition("|")
         domain, colon, relay = route.partition(":")
         shown = f"{route}|(user and password)" if login else route
@@ -281,11 +282,7 @@ def _routes(path: Path, report: Report) -> None:
 
 def _certificates(path: Path, report: Report) -> None:
     """sender's domain:certificate|key|password. Ours go by the next hop; only the one for all has a place."""
-    for number, raw in enumerate(read_text(path).splitlines(), 1):
-        text = raw.strip()
-        if not text or text.startswith("#"):
-            continue
-        origin = Origin(str(path), number)
+    for origin, text in _lines(path):
         domain, _, rest = text.partition(":")
         certificate, key, password = (*(part.strip() for part in rest.split("|")), "", "", "")[:3]
         shown = f"{domain}:{certificate}|{key}" + ("|(password)" if password else "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.client import SmtpClient
 from tests.system.house import House
 from tests.system.mx import FakeMx
 from tests.system.outbound.handing import hand_in, open_to_all
@@ -76,6 +77,28 @@ def test_relays_over_tls_to_a_pinned_server(house: House, authority: Authority, 
         if peer.has_working_tls:
             pinned = re.compile(r'delivered .*tls="TLSv1\.[23] [^"]* pin"')
             wait_for(lambda: len(pinned.findall(house.log())) == len(contents), "a line for each delivery")
+
+
+@pytest.mark.parametrize("name", ["exim", "postfix", "opensmtpd", "opensmtpd-7"])
+def test_takes_from_a_foreign_server(house: House, authority: Authority, tmp_path: Path, name: str) -> None:
+    """The other side: each of them relays to us what it was given, and hears at once who is unknown here."""
+    house.start()
+    with running(name, authority.server("peer.test", "127.0.0.1"), tmp_path / name, house.port) as peer:
+        contents = [complete(content, n) for n, content in enumerate(CONTENTS.values()) if b"\r\n\r\n" in content]
+        with SmtpClient(peer.port) as client:
+            client.command("EHLO client.test", 250)
+            for content in contents:
+                client.command("MAIL FROM:<ann@a.test> BODY=8BITMIME", 250)
+                client.command("RCPT TO:<postmaster@mx.test>", 250)
+                client.command("DATA", 354)
+                client.send((b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
+                client.expect(250)
+            assert client.mail("postmaster@mx.test", "nobody@mx.test", content=complete(b"\r\nx\r\n", 99)).code == 250
+        mail = house.wait_for_mail(len(contents) + 1)
+    taken = sorted(without_trace(m).replace(b"\r\n", b"\n") for m in mail if b"nobody@mx.test" not in m)
+    assert taken == sorted(content.replace(b"\r\n", b"\n") for content in contents)
+    (report,) = [m for m in mail if b"nobody@mx.test" in m]
+    assert b"550" in report and b"5.1.1" in report
 
 
 def test_relays_to_smtp_sink(house: House, tmp_path: Path) -> None:

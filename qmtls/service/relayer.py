@@ -249,10 +249,11 @@ class Relayer:
         snapshot, find = self._shop.current(), self.destinations.of
         ways = [None if job.next_hop.local else find(job.next_hop, snapshot) for job in plan]
         if self._ordered and (ordered := self._ordered.pop(attempt.key, 0.0)):
+            shelf = ways[0]  # it need not wait behind what is there
             for way in ways:
                 if way is not None:
                     way.look_now(ordered)
-        elif ways[0] is not None and not ways[0].is_open and self._set_aside(attempt, ways, read, shelf):
+        if ways[0] is not None and not ways[0].is_open and self._set_aside(attempt, ways, read, shelf):
             return
         self._active[attempt.key] = attempt
         attempt.open_tasks = len(plan)

@@ -221,6 +221,27 @@ def test_orders_reach_them(office: Office) -> None:
     assert office.ids_stored == [ids[2]]
 
 
+def test_an_order_for_all_mail_of_a_host_that_hangs(office: Office) -> None:
+    """It is tried as far as there is room, and stands before nobody else's all the same."""
+    office.host("mx.slow.example", Host(greeting=HANG))
+    live = office.host("mx.live.example")
+    ids = [office.post(f"{n}@slow.example", offer=False) for n in range(1000)]
+    all_due(office)
+    for id in ids:
+        office.spool.record([Filing(id, Entry(office.now(), deferred=(0,)), office.now() + 1000)])
+    office.relayer.rescan(office.spool)
+    office.run()
+    assert not office.relayer.busy
+    for id in ids:
+        office.spool.record([Filing(id, Entry(office.now(), event="release"), office.now())])
+    restart(office)
+    assert office.relayer.busy <= LINE + INITIAL
+    for n in range(50):
+        office.post(f"{n}@live.example", offer=False)
+    restart(office)
+    assert len(live.mail) == 50
+
+
 def test_alrm_and_a_reload_take_all_off(office: Office) -> None:
     host = dead(office)
     shelf(office, 100)

@@ -46,7 +46,7 @@ ALARM = 0.2  # seconds between two orders to try everything again
 DRAIN = 60 + MESSAGES / 5  # seconds, far beyond need
 
 
-LAG = 5.0  # seconds that a busy host may need until it takes what was given up by then
+LAG = 20.0  # seconds that a busy host may need until it takes what was given up by then
 DOUBT = re.compile(r"^(\S+) deferred id=\S+ to=<([^>]*)> .*\(possible duplicate\)", re.MULTILINE)
 
 
@@ -184,7 +184,7 @@ def storm(house: House, authority: Authority, tmp_path: Path) -> Iterator[Storm]
         for domain in DOMAINS:
             if domain.startswith("pinned"):
                 house.control(f"{domain}.pem", certificate)
-        house.control("timeoutremote", "2\n")
+        house.control("timeoutremote", "3\n")
         yield Storm(house, directory)
 
 

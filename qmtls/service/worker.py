@@ -6,13 +6,14 @@ for 30 seconds, and leaves the rest to the next start: it is all on the disk.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
 from random import random
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -59,6 +60,7 @@ UMASK = 0o077  # twistd sets it only as a daemon
 LOOK_SECONDS = 1.0  # control directory, pokes, room on the disk
 ADOPT_SECONDS = 5.0  # bins without an owner
 RESCAN_SECONDS = 60.0  # everything, for what no poke announced
+RESCAN_SHARE = 20  # times as long as a listing took, at least, until the next
 REPORT_SECONDS = 600.0  # TLS reports that are due
 DRAIN_SECONDS = 30.0  # for what is in flight at TERM
 
@@ -96,6 +98,7 @@ class Worker:
         self._ports: list[IListeningPort] = []
         self._connections: set[Connection] = set()
         self._loops: list[LoopingCall] = []
+        self._rescan_again = 0.0
         self._room = disk_room(places.queue)
         self._files = raise_limit()
         # The parts, each made of those before it.
@@ -243,8 +246,16 @@ class Worker:
             self._say(f"left alone {warnings.pop(0)}")
 
     def _rescan(self) -> None:
-        for spool in list(self.relayer.spools.values()):
-            self.relayer.rescan(spool)
+        began = self._reactor.seconds()
+        if began >= self._rescan_again:
+            self._rescan_again = math.inf
+            listings = [self.relayer.rescan(spool) for spool in self.relayer.spools.values()]
+            DeferredList(listings).addCallback(lambda _: self._rescanned(began))
+
+    def _rescanned(self, began: float) -> None:
+        """A listing of a million names takes ten seconds: it must not be most of what is done."""
+        now = self._reactor.seconds()
+        self._rescan_again = now + RESCAN_SHARE * (now - began)
 
     async def stop(self) -> None:
         """Graceful end."""

@@ -17,7 +17,7 @@ from qmtls.net.doors import Door
 from qmtls.net.mailboxes import FOLDERS
 from qmtls.service.live import load
 from qmtls.service.places import places
-from qmtls.service.worker import ADOPT_SECONDS, DRAIN_SECONDS, LOOK_SECONDS, RESCAN_SECONDS, Worker
+from qmtls.service.worker import ADOPT_SECONDS, DRAIN_SECONDS, LOOK_SECONDS, RESCAN_SECONDS, RESCAN_SHARE, Worker
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.spool.maildir import MaildirSpool
@@ -176,6 +176,29 @@ def test_mail_put_into_the_queue_by_others(home: Home) -> None:
     home.reactor.pass_time(RESCAN_SECONDS + 1, 5)
     home.wait(lambda: len(home.delivered()) == 2)
     home.wait(lambda: not home.queued())
+
+
+def test_a_long_listing_is_not_made_all_the_time(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[float] = []
+    listing: list[Deferred[None]] = []
+
+    def rescan(spool: object) -> Deferred[None]:
+        began.append(home.reactor.seconds())
+        listing.append(Deferred())
+        return listing[-1]
+
+    home.reactor.pass_time(ADOPT_SECONDS + 1, 1)
+    monkeypatch.setattr(home.worker.relayer, "rescan", rescan)
+    home.reactor.pass_time(3 * RESCAN_SECONDS, 5)
+    bins = len(home.worker.relayer.spools)
+    assert len(began) == bins, "not while one is under way"
+    for each in listing:
+        each.callback(None)
+    took = home.reactor.seconds() - began[0]
+    home.reactor.pass_time(RESCAN_SHARE * took - RESCAN_SECONDS, 5)
+    assert len(began) == bins
+    home.reactor.pass_time(3 * RESCAN_SECONDS, 5)
+    assert len(began) == 2 * bins
 
 
 def test_what_is_no_bin_is_named_once(home: Home) -> None:

@@ -46,7 +46,7 @@ ALARM = 0.2  # seconds between two orders to try everything again
 DRAIN = 60 + MESSAGES / 5  # seconds, far beyond need
 
 
-LAG = 20.0  # seconds that a busy host may need until it takes what was given up by then
+LAG = 20.0  # seconds that a busy sink may need until it takes what was sent before a kill, or before we gave up
 DOUBT = re.compile(r"^(\S+) deferred id=\S+ to=<([^>]*)> .*\(possible duplicate\)", re.MULTILINE)
 
 
@@ -244,7 +244,7 @@ def told(copy: dict[str, object]) -> bool:
 def why_again(storm: Storm, books: Books, recipient: str, copy: dict[str, object], until: float) -> str:
     """Why somebody who has this copy was tried again before `until`; "" if that should not have been."""
     began = float(copy["time"])  # type: ignore[arg-type]
-    if any(began <= kill.time <= until and recipient in kill.still_open for kill in storm.kills):
+    if any(began - LAG <= kill.time <= until and recipient in kill.still_open for kill in storm.kills):
         return "kill"  # the disk did not know of the delivery
     if any(began - LAG <= time <= until for time in books.doubts.get(recipient, ())):
         return "late reply" if told(copy) else "lost reply"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from qmtls.delivery.outcome import Outcome
 from qmtls.delivery.plan import NextHop
@@ -27,6 +30,9 @@ class Attempt:
         "id",
         "in_hand",
         "look_again",
+        "note",
+        "noted",
+        "noting",
         "open_tasks",
         "outcomes",
         "remembered",
@@ -54,6 +60,9 @@ class Attempt:
         self.outcomes: dict[int, Outcome] = {}
         self.unmet: tuple[tuple[NextHop, tuple[int, ...]], ...] = ()  # recipients whose TLS demand was not met now
         self.unmet_since: Mapping[int, float] = NEVER  # by recipient: since when earlier attempts met none
+        self.note: Any = None  # the timer at which what is delivered so far is written down
+        self.noted: set[int] = set()  # recipients of whom that was done
+        self.noting: Deferred[None] | None = None  # while it is being written
         self.signatures: dict[str, bytes] = {}  # DKIM fields, by the form of the content that they are for
         self._content: Content | None = None
 

@@ -28,6 +28,7 @@ from qmtls.smtp.envelope import Envelope
 from qmtls.spool import api
 from qmtls.spool.api import Filing, NotInSpool, Spool, SpoolError
 
+NOTE_SECONDS = 1.0  # how long deliveries may go unrecorded while others of the same message are under way
 REFILE_SECONDS = 30.0  # when the disk would not take the results
 GIVING_UP = "; it has been in the queue too long, this was the last attempt"
 UNMET_TOO_LONG = "; no connection has met that demand since {since}, too long a time, so this was the last attempt"
@@ -51,8 +52,40 @@ class Registrar:
     say: Callable[[str], None]
     is_mailbox: Callable[[Address], bool]  # for reports to aliases; True in doubt
 
+    def settled_in_part(self, attempt: Attempt) -> None:
+        """Some tasks are settled and others not: what is delivered is soon written down, so that a crash, while a slow
+        host keeps the rest of the message waiting, does not deliver it again."""
+        if attempt.note is None:
+            attempt.note = self.clock.callLater(NOTE_SECONDS, self._note, attempt)
+
+    def _note(self, attempt: Attempt) -> None:
+        attempt.note = None
+        # Who is to be told of a delivery, or of a failure, is told first; that happens at the end.
+        done = tuple(i for i, o in attempt.outcomes.items() if o.leaves_nothing and i not in attempt.noted)
+        if not done or attempt.noting is not None:
+            return
+        attempt.tried = True  # from now on it has a log
+        now = self.now()
+        attempt.noting = self.committer.record(attempt.spool, Filing(attempt.id, api.Attempt(now, done=done), now))
+        attempt.noting.addCallbacks(lambda _: attempt.noted.update(done), self._not_noted, errbackArgs=(attempt,))
+        attempt.noting.addBoth(lambda _: self._note_ended(attempt))
+
+    def _not_noted(self, failure: Failure, attempt: Attempt) -> None:
+        """It is written at the end of the attempt, if the disk takes it then."""
+        self.say(f"queue trouble id={attempt.id} error={failure.value}")
+
+    def _note_ended(self, attempt: Attempt) -> None:
+        attempt.noting = None
+        if attempt.open_tasks == 0:
+            self.close(attempt)
+
     def close(self, attempt: Attempt) -> None:
         """All tasks of `attempt` are settled."""
+        if attempt.note is not None:
+            attempt.note.cancel()
+            attempt.note = None
+        if attempt.noting is not None:
+            return  # its end comes back here
         _age(attempt, self.settings(), self.now())
         if attempt.envelope is not None:
             self._log_all(attempt)

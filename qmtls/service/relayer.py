@@ -290,13 +290,14 @@ class Relayer:
         attempt.outcomes.update(outcomes)
         self.retester.judged(task, outcomes)
         attempt.open_tasks -= 1
-        if attempt.open_tasks == 0:
-            if not attempt.outcomes:
-                self.gone(attempt)
-            elif all(outcome.fate is Fate.HELD for outcome in attempt.outcomes.values()):
-                self._park(attempt)
-            else:
-                self.registrar.close(attempt)
+        if attempt.open_tasks:
+            self.registrar.settled_in_part(attempt)
+        elif not attempt.outcomes:
+            self.gone(attempt)
+        elif all(outcome.fate is Fate.HELD for outcome in attempt.outcomes.values()):
+            self._park(attempt)
+        else:
+            self.registrar.close(attempt)
 
     def _park(self, attempt: Attempt) -> None:
         """Nobody was tried, so nothing is written: as on the disk, it waits for the rule to go."""

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from twisted.logger import LogEvent
 
-from qmtls.service.filing import REFILE_SECONDS
-from qmtls.spool.api import Malformed, NotInSpool, SpoolError
+from qmtls.service.filing import NOTE_SECONDS, REFILE_SECONDS
+from qmtls.spool.api import Malformed, NotInSpool, SpoolError, pending
 from tests.net.doubles import TROUBLE
-from tests.net.hosts import Host
+from tests.net.hosts import HANG, Host
 from tests.net.house import Files
 from tests.service.office import START, Office, taken
 
@@ -431,3 +431,52 @@ def test_reports_in_qmail_s_format(tmp_path: Path) -> None:
     for told in (sender, postmaster):
         (mail,) = told.mail
         assert b"\r\n\r\nHi. This is the" in mail.content and b"\r\n<bad@a.example>:\r\n" in mail.content
+
+
+def two_hosts(office: Office) -> tuple[Host, Host, str]:
+    """A message to a quick host, which took it, and to one that says nothing to MAIL."""
+    quick = office.host("mx.quick.example")
+    slow = office.host("mx.slow.example", Host(ehlo=("there", "8BITMIME"), replies={"MAIL": HANG}))
+    id = office.post("a@quick.example", "b@slow.example")
+    office.run()
+    assert taken(quick) == ["a@quick.example"]
+    return quick, slow, id
+
+
+def test_what_is_delivered_is_written_down_while_another_host_hangs(office: Office) -> None:
+    quick, _, id = two_hosts(office)
+    assert office.history(id) == ()
+    office.pass_time(NOTE_SECONDS)
+    (line,) = office.history(id)
+    assert (line.done, line.failed, line.deferred) == ((0,), (), ())
+    assert office.relayer.busy
+    office.pass_time(600)
+    assert pending(2, office.history(id)) == (1,)
+    assert office.due(id) > 0 and not office.relayer.busy
+    assert taken(quick) == ["a@quick.example"]
+
+
+def test_an_attempt_ends_behind_what_is_being_written_down(office: Office) -> None:
+    quick, slow, id = two_hosts(office)
+    office.desk.open = False
+    office.pass_time(NOTE_SECONDS)
+    (visit,) = slow.visits
+    visit.reply("550 no")
+    office.run()
+    assert office.relayer.busy and office.history(id) == ()
+    office.desk.open = True
+    office.desk.work()
+    office.run()
+    assert id not in office.ids_stored
+    assert [len(office.said(f"{fate} id={id}")) for fate in ("delivered", "failed")] == [1, 1]
+    assert taken(quick) == ["a@quick.example"]
+
+
+def test_what_the_disk_will_not_write_down_is_written_at_the_end(office: Office) -> None:
+    _, _, id = two_hosts(office)
+    office.spool.fail = SpoolError("no space", full=True)
+    office.pass_time(NOTE_SECONDS)
+    assert len(office.said("queue trouble")) == 1 and office.relayer.busy
+    office.spool.fail = None
+    office.pass_time(600)
+    assert pending(2, office.history(id)) == (1,)

@@ -430,9 +430,12 @@ def test_no_mail_to_the_wrong_host_and_all_mail_to_the_right_one(tmp_path_factor
         assert host.leaf is RIGHT or len(host.mail) == before
     office.reactor.hosts["192.0.2.1", 25] = host.accept
     host.leaf, host.greeting = RIGHT, "220 there"
-    for_tls = {id for hop in office.relayer.retester._hops.values() for _, id in hop.keys}
+    # Who is being tried just now, at a host that said nothing, may wait for something else afterwards.
+    for_tls = {
+        key for hop in office.relayer.retester._hops.values() for key in hop.keys if key not in office.relayer._active
+    }
     office.pass_time(60 * MOST_RETEST * 1.2)
-    assert not for_tls & set(office.ids_stored)
+    assert not {id for _, id in for_tls} & set(office.ids_stored)
     office.pass_time(90_000, 100)  # what waited because it was down
     assert taken(host) == sorted(posted)
     assert not office.ids_stored and not office.relayer.busy

@@ -31,12 +31,13 @@ class Hosts(Protocol):
 
 @dataclass(slots=True)
 class Lookup:
-    """One round. `usable` says of an answer that mail can begin with this host. `needed` is a name that is waited for
-    in any case, "" = there is none. `width`: how many are asked for at a time."""
+    """One round. `enough` says of what is known so far that there is a host for mail to begin with; more may come to
+    be known that rules it out again. `needed` is a name that is waited for in any case, "" = there is none. `width`:
+    how many are asked for at a time."""
 
     hosts: Hosts
     clock: Any
-    usable: Callable[[HostAddresses], bool]
+    enough: Callable[[Answers], bool]
     needed: str = ""
     width: int = AT_ONCE
     _answers: Answers = field(default_factory=dict, init=False)
@@ -67,17 +68,20 @@ class Lookup:
                 answer = problem
             if not self._end.called:
                 self._answers[name] = answer
-                self._hurry(answer)
+                self._hurry()
 
-    def _hurry(self, answer: HostAddresses | DnsTrouble) -> None:
+    def _hurry(self) -> None:
         if self._late:
-            self._enough()
-        elif self._timer is None and isinstance(answer, HostAddresses) and self.usable(answer):
-            self._timer = self.clock.callLater(PATIENCE, self._enough)
+            self._end_if_enough()
+        elif self._timer is None and self.enough(self._answers):
+            self._timer = self.clock.callLater(PATIENCE, self._wait_no_more)
 
-    def _enough(self) -> None:
+    def _wait_no_more(self) -> None:
         self._late = True
-        if not self.needed or self.needed in self._answers:
+        self._end_if_enough()
+
+    def _end_if_enough(self) -> None:
+        if (not self.needed or self.needed in self._answers) and self.enough(self._answers):
             self._finish(None)
 
     def _out_of_work(self, _: object) -> None:

@@ -113,9 +113,13 @@ class Finder:
             raise Unreachable(Outcome(Fate.FAILED, str(problem), "5.1.10")) from problem
         tls = snapshot.settings.tls
         pinned = pinned_hosts(tls, names) if domain not in tls.pins else frozenset()
-        answers = await self._addresses(names, pinned, snapshot.settings.me)
-        known = {name: answer for name, answer in answers.items() if isinstance(answer, HostAddresses)}
-        targets = self._targets(next_hop, exchangers, [(name, known.get(name)) for name in names], pinned)
+
+        def found(answers: Answers) -> list[Target]:
+            known = {name: answer for name, answer in answers.items() if isinstance(answer, HostAddresses)}
+            return self._targets(next_hop, exchangers, [(name, known.get(name)) for name in names], pinned)
+
+        answers = await self._addresses(names, found, snapshot.settings.me)
+        targets = found(answers)
         if targets:
             return targets
         trouble = next((answer for answer in answers.values() if isinstance(answer, DnsTrouble)), None)
@@ -124,20 +128,22 @@ class Finder:
         if not exchangers.records:
             reason = f"the domain {domain} has neither a mail exchanger nor an address"
             raise Unreachable(Outcome(Fate.FAILED, reason, "5.4.4"))
-        others = any(host.addresses for name, host in known.items() if name not in pinned)
+        unpinned = [answer for name, answer in answers.items() if name not in pinned]
+        others = any(host.addresses for host in unpinned if isinstance(host, HostAddresses))
         raise Unreachable(_no_address(domain, names, pinned, others))
 
-    async def _addresses(self, names: Sequence[str], pinned: frozenset[str], me: str) -> Answers:
+    async def _addresses(self, names: Sequence[str], found: Callable[[Answers], list[Target]], me: str) -> Answers:
         """Those of all names, or what is in the way; DnsTrouble with our own name is raised, since the list could not
         be cut at ourselves."""
-        own = self.own_addresses()
 
-        def usable(host: HostAddresses) -> bool:
-            ours = any(address in own for address in host.addresses)
-            return bool(host.addresses) and not ours and (not pinned or host.name in pinned)
+        def enough(answers: Answers) -> bool:
+            try:
+                return bool(found(answers))
+            except Unreachable:  # we are the best of those that are known; a better one may come
+                return False
 
         width = AT_ONCE if self.resolver.under_way < self.most_questions else 1
-        answers = await Lookup(self.resolver, self.clock, usable, me if me in names else "", width).run(names)
+        answers = await Lookup(self.resolver, self.clock, enough, me if me in names else "", width).run(names)
         ourselves = answers.get(me)
         if isinstance(ourselves, DnsTrouble):
             raise ourselves

@@ -393,6 +393,20 @@ def test_where_no_host_can_be_used_the_one_that_hangs_is_waited_for(tmp_path: Pa
     assert names_of(found[0]) == ["hangs.example 192.0.2.1"]
 
 
+@pytest.mark.parametrize("ours", ["192.0.2.99", "0.0.0.0", "::ffff:192.0.2.99"])
+def test_a_host_that_comes_after_ourselves_is_none_to_begin_with(tmp_path: Path, ours: str) -> None:
+    """We are a backup: the host that mail is to go to is waited for, as if the other backup were not there."""
+    hangs: Deferred[object] = Deferred()
+    records = [(10, "hangs.example"), (20, "us.example"), (30, "c.example")]
+    way = way_to(tmp_path, records, {"hangs.example": hangs, "us.example": ours, "c.example": "192.0.2.3"})
+    way.own = frozenset({"192.0.2.99"})
+    found = way.result(way.dialer.targets(HOP, way.snapshot))
+    way.reactor.advance(10 * PATIENCE)
+    assert not found
+    hangs.callback("192.0.2.1")
+    assert names_of(found[0]) == ["hangs.example 192.0.2.1"]
+
+
 def test_no_host_is_looked_up_beside_another_while_too_much_is_under_way(tmp_path: Path) -> None:
     records = [(10, "hangs.example"), (20, "b.example")]
     way = way_to(tmp_path, records, {"hangs.example": Deferred(), "b.example": "192.0.2.2"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import dkim  # type: ignore[import-untyped]
 import pytest
 
 from qmtls.delivery.tlsreading import read_report
+from qmtls.ledger.schema import read_ledger
 from tests.system.house import House
 from tests.system.outbound.dns import NameServer
 from tests.system.outbound.handing import hand_in, open_to_all
@@ -23,15 +25,13 @@ pytestmark = pytest.mark.skipif(not may_bind_port_25(), reason="port 25 of loopb
 
 
 def sessions(house: House) -> list[tuple[Any, ...]]:
-    path = house.home / "state/ledger.db"
-    if not path.exists():
+    connection = read_ledger(house.home / "state/ledger.db")
+    if connection is None:  # the file may be there before its tables
         return []
-    connection = sqlite3.connect(path)
-    found = connection.execute(
-        "SELECT domain, policy_type, result, sum(sessions) FROM tls_sessions GROUP BY 1, 2, 3 ORDER BY 1, 3"
-    ).fetchall()
-    connection.close()
-    return found
+    with closing(connection):
+        return connection.execute(
+            "SELECT domain, policy_type, result, sum(sessions) FROM tls_sessions GROUP BY 1, 2, 3 ORDER BY 1, 3"
+        ).fetchall()
 
 
 def test_a_report(house: House, dns: NameServer, authority: Authority, tmp_path: Path) -> None:  # noqa: F811

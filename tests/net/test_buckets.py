@@ -156,7 +156,9 @@ def test_never_more_than_the_rate_and_never_less(
 def test_from_very_many_addresses_the_file_stays_as_it_is_and_identities_keep_their_count(bench: Bench) -> None:
     rate = Rate(1, 86400.0, "1/d")
     assert bench.buckets.take(IDENTITY + b"rule", rate) == 0.0
-    bench.buckets.take(b"first", rate)
+    first = [b"first%d" % n for n in range(50)]
+    for key in first:
+        bench.buckets.take(key, rate)
     for number in range(ADDRESS_SETS * WAYS * 2):
         bench.buckets.take(number.to_bytes(4, "big"), rate)
         bench.clock.time += 0.001
@@ -164,7 +166,8 @@ def test_from_very_many_addresses_the_file_stays_as_it_is_and_identities_keep_th
     assert bench.buckets.take(IDENTITY + b"rule", rate) > 0.0
     last = number.to_bytes(4, "big")
     assert bench.buckets.take(last, rate) > 0.0  # the newest are known
-    assert bench.buckets.take(b"first", rate) == 0.0  # the oldest had to give way
+    given_way = [key for key in first if bench.buckets.take(key, rate) == 0.0]
+    assert len(given_way) > len(first) / 2  # the oldest had to; where few others came by chance, some may be left
     assert bench.said == []
 
 

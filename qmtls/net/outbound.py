@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -127,12 +127,7 @@ class Dialer:
         return _Demand(Deferred.fromCoroutine(self._decide(rule, target, next_hop, showing)), showing)
 
     async def _decide(self, rule: Policy, target: Target, next_hop: NextHop, showing: Showing) -> Policy:
-        evidence = await self.witness.about(rule, target.vouched, next_hop.domain, target.port)
-        policy = decided(rule, evidence, target.name)
-        if policy.level is Level.STS and policy.skip:
-            # It may be the policy that is old, not the host that is new.
-            evidence = replace(evidence, sts=await self.witness.sts(rule, next_hop.domain, again=True))
-            policy = decided(rule, evidence, target.name)
+        evidence, policy = await self.witness.decide(rule, target.vouched, target.name, next_hop.domain, target.port)
         showing.evidence = evidence
         return self._needed(policy, target, next_hop)
 

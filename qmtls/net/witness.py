@@ -7,7 +7,7 @@ once DANE has nothing to say. A look-up that fails is evidence too: DANE's makes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from qmtls.net.danelookup import tlsas_of_host
@@ -15,7 +15,7 @@ from qmtls.net.resolver import DnsTrouble, HostAddresses, Resolver
 from qmtls.net.stscache import StsEvidence as StsFindings
 from qmtls.tls.dane import reference_names
 from qmtls.tls.demand import Level, Policy
-from qmtls.tls.evidence import DaneEvidence, Evidence, StsEvidence, dane_decides
+from qmtls.tls.evidence import DaneEvidence, Evidence, StsEvidence, dane_decides, decided
 from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import CachedPolicy, StsPolicy
 
@@ -68,6 +68,18 @@ class Witness:
     resolver: Resolver
     policies: Policies | None
     now: Callable[[], float]
+
+    async def decide(
+        self, rule: Policy, vouched: Vouched, host: str, domain: str, port: int
+    ) -> tuple[Evidence, Policy]:
+        """What is known of `host`, and what `rule` demands of it for mail to `domain`."""
+        evidence = await self.about(rule, vouched, domain, port)
+        policy = decided(rule, evidence, host)
+        if policy.level is Level.STS and policy.skip:
+            # It may be the policy that is old, not the host that is new.
+            evidence = replace(evidence, sts=await self.sts(rule, domain, again=True))
+            policy = decided(rule, evidence, host)
+        return evidence, policy
 
     async def about(self, policy: Policy, vouched: Vouched, domain: str, port: int) -> Evidence:
         """What `policy` may be decided by, for mail to `domain`."""

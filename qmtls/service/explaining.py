@@ -51,9 +51,10 @@ async def look(bench: Bench, next_hop: NextHop) -> View:
     views = []
     for name, same in found.items():
         rule = policy_for(next_hop, name, bench.snapshot.settings, bench.witness.now())
-        evidence = await bench.witness.about(rule, same[0].vouched, next_hop.domain, same[0].port)
+        vouched = same[0].vouched
+        evidence, _ = await bench.witness.decide(rule, vouched, name, next_hop.domain, same[0].port)
         addresses = tuple(target.address for target in same)
-        views.append(_view(bench.snapshot, next_hop, name, addresses, evidence, same[0].vouched.mx_secure))
+        views.append(_view(bench.snapshot, next_hop, name, addresses, evidence, vouched.mx_secure))
     return View(tuple(views))
 
 

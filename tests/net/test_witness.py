@@ -125,3 +125,21 @@ def test_where_there_is_nothing_to_ask() -> None:
     assert asks_nobody(Policy(Level.DANE_ONLY, Origin("f")), address)
     assert asks_nobody(Policy(Level.ENCRYPT, Origin("f")), BY_MX)
     assert not asks_nobody(Policy(Level.STS, Origin("f")), address)
+
+
+def test_a_host_that_an_old_policy_does_not_name_may_be_in_a_new_one() -> None:
+    case = Case()
+    case.policies.known[DOMAIN] = StsPolicy(StsMode.ENFORCE, 86400, ("old.d.example",))
+    case.policies.newer[DOMAIN] = POLICY
+    evidence, policy = now_of(case.witness.decide(RULE, BY_MX, MX, DOMAIN, 25))
+    assert (policy.level, policy.skip, policy.names) == (Level.STS, "", (MX,))
+    assert evidence.sts is not None and evidence.sts.policy is not None and evidence.sts.policy.policy == POLICY
+    assert case.policies.asked[-1] == f"{DOMAIN} again"
+
+
+def test_nobody_looks_again_where_the_policy_names_the_host() -> None:
+    case = Case()
+    case.policies.known[DOMAIN] = POLICY
+    evidence, policy = now_of(case.witness.decide(RULE, BY_MX, MX, DOMAIN, 25))
+    assert evidence == case.about() and policy.level is Level.STS
+    assert case.policies.asked == [DOMAIN, DOMAIN]

@@ -277,10 +277,12 @@ class Destination:
             self.budget.pool.waiting.add(self)
 
     def look_when_due(self) -> None:
-        """Takes what waits for room when the rest is over."""
+        """Takes what waits for room when the rest is over, which may be sooner than was thought."""
+        seconds = self.resting.seconds_left(self.budget.pool)
         if self._looking is None or not self._looking.active():
-            seconds = self.resting.seconds_left(self.budget.pool)
             self._looking = self._shop.clock.callLater(seconds, self._look)
+        elif self._looking.getTime() > self._shop.clock.seconds() + seconds:
+            self._looking.reset(seconds)
 
     def _look(self) -> None:
         if self.shelved:

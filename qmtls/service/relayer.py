@@ -277,7 +277,7 @@ class Relayer:
         if late:
             self._shelves.put(attempt.key, place, seen)
             self._waiting.add(attempt.key, late)
-            if place.is_resting:
+            if place.is_resting or not place.lanes:  # no lane of its own takes it off
                 place.look_when_due()
         return bool(late)
 

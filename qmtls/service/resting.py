@@ -55,7 +55,8 @@ class Resting:
         return self.rest.lasts(now) or pool.rest.lasts(now)
 
     def seconds_left(self, pool: Pool) -> float:
-        return max(0.0, self.rest.until - self._now(), pool.rest.until - self._now())
+        now = self._now()
+        return max((rest.until - now for rest in (self.rest, pool.rest) if rest.lasts(now)), default=0.0)
 
     def look_now(self, pool: Pool, since: float = inf) -> None:
         """Ends rests whose last look was before `since`."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qmtls.delivery.plan import NextHop
 from qmtls.delivery.window import INITIAL
 from qmtls.service.attempt import Attempt
 from qmtls.service.destination import LINE, Destination
@@ -255,6 +256,52 @@ def test_alrm_and_a_reload_take_all_off(office: Office) -> None:
     office.run()
     office.pass_time(2, 0.01)
     assert {f"{n:03}@a.example" for n in range(100)} <= set(taken(host))
+    assert not office.relayer._shelves
+
+
+def test_a_rest_that_others_end_leaves_nothing_on_the_shelf(office: Office) -> None:
+    """A lane of another domain finds that the host is back: fresh mail does not wait for the look of before."""
+    host = dead(office)
+    shelf(office, 500)
+    office.pass_time(1000, 1)
+    (place,) = office.relayer._shelves._shelves
+    assert place.is_resting
+    alive(office, host)
+    place.resting.answered(place.budget.pool)
+    office.post("fresh@a.example")
+    office.run()
+    office.pass_time(2, 0.01)
+    assert "fresh@a.example" in taken(host)
+    assert not office.relayer._shelves
+
+
+def test_whoever_ends_a_rest_frees_the_shelf(office: Office) -> None:
+    """As a probe that passes does."""
+    host = dead(office)
+    shelf(office, 500)
+    office.pass_time(1000, 1)
+    assert office.relayer._shelves
+    alive(office, host)
+    office.relayer.destinations.look_at(NextHop("a.example"))
+    office.run()
+    office.pass_time(2, 0.01)
+    assert not office.relayer._shelves
+    assert taken(host)
+
+
+def test_a_clock_set_back_does_not_put_a_look_off(office: Office) -> None:
+    host = dead(office)
+    shelf(office, 500)
+    office.pass_time(1000, 1)
+    (place,) = office.relayer._shelves._shelves
+    office.clock_set_by = -86_400.0
+    alive(office, host)
+    assert not place.is_resting
+    assert place.resting.seconds_left(place.budget.pool) == 0.0
+    office.post("fresh@a.example")
+    office.run()
+    office.pass_time(2, 0.01)
+    assert "fresh@a.example" in taken(host)
     assert not office.relayer._shelves
 
 

@@ -83,9 +83,13 @@ class Destinations:
         self._by_hop = {hop: d for hop, d in self._by_hop.items() if id(d) in known}
         budgets = {id(d.budget) for d in kept.values()}
         self._budgets = {name: b for name, b in self._budgets.items() if id(b) in budgets}
+        self._forget_pools()
+        self._many_hops = max(MANY_HOPS, 2 * len(self._by_hop))
+
+    def _forget_pools(self) -> None:
+        """Those that no next hop leads to any more."""
         pools = {id(b.pool) for b in self._budgets.values()}
         self._pools = {hosts: p for hosts, p in self._pools.items() if id(p) in pools}
-        self._many_hops = max(MANY_HOPS, 2 * len(self._by_hop))
 
     def _make(self, next_hop: NextHop, snapshot: Snapshot) -> Destination:
         if next_hop.relay:
@@ -119,6 +123,8 @@ class Destinations:
             return Pool(hosts, most)
         pool = self._pools.get(hosts)
         if pool is None:
+            if len(self._pools) >= max(MANY_HOPS, 2 * len(self._budgets)):
+                self._forget_pools()  # a domain may have other hosts each time it is asked for
             pool = self._pools[hosts] = Pool(hosts, most)
         return pool
 

@@ -300,5 +300,19 @@ def test_next_hops_with_nothing_under_way_are_forgotten(office: Office) -> None:
     assert NextHop("busy.example") in known._by_hop
 
 
+def test_hosts_that_no_next_hop_leads_to_are_forgotten(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A domain may have another MX name each time it is asked for."""
+    monkeypatch.setattr("qmtls.service.destinations.MANY_HOPS", 10)
+    host = office.host("mx.a.example")
+    for n in range(30):
+        office.names.mail["a.example"] = [(1, f"mx{n}.a.example")]
+        office.names.hosts[f"mx{n}.a.example"] = office.names.hosts["mx.a.example"]
+        office.post(f"{n}@a.example")
+        office.run()
+        office.pass_time(5)
+    assert len(host.mail) == 30
+    assert len(office.relayer.destinations._pools) <= 10
+
+
 def test_how_a_next_hop_reads() -> None:
     assert str(NextHop("a.example")) == "a.example"

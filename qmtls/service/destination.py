@@ -147,7 +147,7 @@ class Destination:
                 if self._queue:
                     task = self._queue.popleft()
                     if self.shelved:
-                        self.has_room(self)
+                        self._tell_room()
                     lane.most = self.budget.terms.messages
                     if not await self._serve(lane, task):
                         return
@@ -169,6 +169,13 @@ class Destination:
                 self.budget.rest()
             self._running.discard(lane)
             lane.close()
+
+    def _tell_room(self) -> None:
+        """A fault there is none of the task that is in hand now: that one goes on."""
+        try:
+            self.has_room(self)
+        except Exception:
+            log.failure("mail that waits on the disk for {hop}", hop=str(self.next_hop))
 
     def _others_wait(self) -> bool:
         budget = self.budget

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import LogEvent
 
 from qmtls.delivery.plan import NextHop
 from qmtls.delivery.window import INITIAL
@@ -142,6 +143,30 @@ def test_mail_that_was_just_taken_does_not_overtake_what_waits_on_the_disk(tmp_p
     office.pass_time(2, 0.01)
     assert [mail.recipients[0] for mail in host.mail][-1] == "fresh@slow.example"
     assert len(host.mail) == 301
+
+
+def test_a_fault_of_the_shelf_loses_no_task(tmp_path: Path, failures: list[LogEvent]) -> None:
+    office = Office(tmp_path, {"concurrencyremote": "1\n"})
+    host = office.host("mx.slow.example", Host(greeting=HANG))
+    for n in range(300):
+        office.post(f"{n:03}@slow.example", offer=False)
+    restart(office)
+    (place,) = office.relayer._shelves._shelves
+    in_memory = office.relayer.busy
+
+    def fault(_: Destination) -> None:
+        raise OSError("no thread")
+
+    place.has_room = fault
+    host.greeting = "220 there"
+    host.visits[0].silent = False
+    host.visits[0].reply("220 there")
+    office.run()
+    office.pass_time(2, 0.01)
+    assert failures
+    failures.clear()
+    assert len(host.mail) == in_memory
+    assert not office.relayer.busy
 
 
 def test_a_message_for_several_goes_if_one_of_them_can_take_it(office: Office) -> None:

@@ -26,7 +26,7 @@ from qmtls.delivery.window import HOLD_SECONDS
 from qmtls.net.channel import Channel
 from qmtls.net.targets import Target, Unreachable
 from qmtls.service.attempt import Task
-from qmtls.service.budget import Budget
+from qmtls.service.budget import Budget, Pool
 from qmtls.service.lane import Crowded, Lane, Workshop
 from qmtls.service.resting import Resting, broken_off, is_silence
 
@@ -49,6 +49,7 @@ class Destination:
         self.resting = Resting(str(next_hop), shop.now, shop.say)
         self.shelved = 0  # messages that wait on the disk for room in this line
         self.has_room: Callable[[Destination], None] = lambda _: None
+        self.answered: Callable[[Pool], None] = lambda _: None
         self.lanes = 0
         self._shop = shop
         self._found = found
@@ -228,7 +229,10 @@ class Destination:
             self._cut_short(channel)
         elif self.resting.rest.times or pool.rest.times:
             pool.window.row = 0
+            rested = pool.rest.times
             self.resting.answered(pool)
+            if rested:
+                self.answered(pool)
             self.wake()
         elif pool.window.row or pool.working >= pool.limit < self.budget.most:
             limit = pool.limit

@@ -105,6 +105,7 @@ class Destinations:
             budget = self._budget(next_hop, snapshot)
             destination = self._all[route] = Destination(next_hop, budget, self._shop, self._found)
             destination.has_room = self.has_room
+            destination.answered = self._answered
         return destination
 
     def _budget(self, next_hop: NextHop, snapshot: Snapshot) -> Budget:
@@ -134,6 +135,12 @@ class Destinations:
         hosts = frozenset([target.name or target.address for target in targets])
         if hosts != budget.pool.hosts and not destination.next_hop.relay:
             budget.join(self._pool(hosts, budget.pool.most))
+
+    def _answered(self, pool: Pool) -> None:
+        """A success ended the rest of hosts: mail of all their domains that waits on the disk may go."""
+        for destination in self._all.values():
+            if destination.shelved and destination.budget.pool is pool:
+                destination.look_when_due()
 
     # ------------------------------------------------------------ orders
 

@@ -300,6 +300,32 @@ def test_a_rest_that_others_end_leaves_nothing_on_the_shelf(office: Office) -> N
     assert not office.relayer._shelves
 
 
+def test_a_success_of_one_domain_frees_the_shelves_of_all_with_its_hosts(office: Office) -> None:
+    """And no others."""
+    host = dead(office)
+    office.names.mail["b.example"] = office.names.mail["a.example"]
+    other = dead(office, "c.example")
+    for n in range(200):
+        office.post(f"{n:03}@b.example", offer=False)
+        office.post(f"{n:03}@c.example", offer=False)
+    all_due(office)
+    for domain in "abc":
+        office.post(f"first@{domain}.example")
+        office.run()
+    restart(office)
+    places = {place.next_hop.domain: place for place in office.relayer._shelves._shelves}
+    assert {domain: place.shelved for domain, place in places.items()} == {"b.example": 200, "c.example": 200}
+    alive(office, host)
+    alive(office, other, "c.example")
+    office.relayer.destinations.look_at(NextHop("a.example"))
+    office.post("fresh@a.example")
+    office.run()
+    office.pass_time(2, 0.01)
+    assert taken(host) == sorted([f"{n:03}@b.example" for n in range(200)] + ["fresh@a.example"])
+    assert places["c.example"].shelved == 200
+    assert not other.mail
+
+
 def test_whoever_ends_a_rest_frees_the_shelf(office: Office) -> None:
     """As a probe that passes does."""
     host = dead(office)

@@ -288,7 +288,7 @@ def test_a_rest_that_others_end_leaves_nothing_on_the_shelf(office: Office) -> N
     """A lane of another domain finds that the host is back: fresh mail does not wait for the look of before."""
     host = dead(office)
     shelf(office, 500)
-    office.pass_time(1000, 1)
+    office.pass_time(300, 1)
     (place,) = office.relayer._shelves._shelves
     assert place.is_resting
     alive(office, host)
@@ -330,7 +330,7 @@ def test_whoever_ends_a_rest_frees_the_shelf(office: Office) -> None:
     """As a probe that passes does."""
     host = dead(office)
     shelf(office, 500)
-    office.pass_time(1000, 1)
+    office.pass_time(300, 1)
     assert office.relayer._shelves
     alive(office, host)
     office.relayer.destinations.look_at(NextHop("a.example"))
@@ -343,7 +343,7 @@ def test_whoever_ends_a_rest_frees_the_shelf(office: Office) -> None:
 def test_a_clock_set_back_does_not_put_a_look_off(office: Office) -> None:
     host = dead(office)
     shelf(office, 500)
-    office.pass_time(1000, 1)
+    office.pass_time(300, 1)
     (place,) = office.relayer._shelves._shelves
     office.clock_set_by = -86_400.0
     alive(office, host)

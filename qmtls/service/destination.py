@@ -57,6 +57,7 @@ class Destination:
         self._idle: list[tuple[Lane, Deferred[bool]]] = []
         self._running: set[Lane] = set()
         self._working = 0  # lanes with a task in hand
+        self._leave: Callable[[Task], None] | None = None  # set by `stop`
         self._enough_until = 0.0
         self._looking: Any = None  # the timer for mail that waits for the end of a rest
         self._again: Any = None  # the timer to ask the budget once more
@@ -255,11 +256,15 @@ class Destination:
         return any(lane.usable for lane in self._running)
 
     def _unreachable(self, task: Task, outcome: Outcome) -> None:
-        self._queue.appendleft(task)
         now = self._shop.clock.seconds()
         if is_silence(outcome):
             self.budget.pool.failed(self._others(), now)
-        if self._working or self._any_usable():
+        others = self._working or self._any_usable()
+        if others and self._leave is not None:
+            self._leave(task)
+            return
+        self._queue.appendleft(task)
+        if others:
             self._enough_until = now + HOLD_SECONDS
             self._shop.clock.callLater(HOLD_SECONDS, self.wake)
             if self._idle:
@@ -281,6 +286,9 @@ class Destination:
             self.look_when_due()
 
     def _crowded_out(self, task: Task) -> None:
+        if self._leave is not None:
+            self._leave(task)
+            return
         self._queue.appendleft(task)
         if told := self.resting.told(self.budget.pool):
             self._settle_all(told)
@@ -335,9 +343,14 @@ class Destination:
             self._idle.remove(entry)
             entry[1].callback(False)
 
-    def stop(self) -> list[Task]:
+    def hand_over(self) -> list[Task]:
         """The tasks in line, which are no longer ours; idle channels close, lanes finish what they have in hand."""
         tasks = list(self._queue)
         self._queue.clear()
         self.let_go()
         return tasks
+
+    def stop(self, leave: Callable[[Task], None]) -> list[Task]:
+        """As `hand_over`, and for good: a task in hand that would come back into the line is given to `leave`."""
+        self._leave = leave
+        return self.hand_over()

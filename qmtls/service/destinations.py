@@ -152,7 +152,7 @@ class Destinations:
         for destination in list(self._all.values()):
             if destination.next_hop.relay:
                 # Domains whose demands were equal until now may have waited in one line, under one demand.
-                for task in destination.stop():
+                for task in destination.hand_over():
                     self.of(task.next_hop, snapshot).submit(task)
             destination.let_go()
             destination.wake()
@@ -168,9 +168,9 @@ class Destinations:
         for destination in self._all.values():
             destination.resting.look_now(destination.budget.pool)
 
-    def stop(self) -> list[Task]:
-        """The tasks in line, which are no longer ours."""
-        return [task for destination in self._all.values() for task in destination.stop()]
+    def stop(self, leave: Callable[[Task], None]) -> list[Task]:
+        """The tasks in line, which are no longer ours; to `leave` goes what would come back into it."""
+        return [task for destination in self._all.values() for task in destination.stop(leave)]
 
 
 def _as_keys(name: str) -> tuple[str, str]:

@@ -149,9 +149,7 @@ class Relayer:
             delay = max(delay, SHELF_PACE)
         if self._timer is None or not self._timer.active():
             self._timer = self._clock.callLater(delay, self._take_due)
-        elif (
-            self._timer.getTime() > self._clock.seconds() + delay
-        ):  # never later: who asks often would put it off for ever
+        elif self._timer.getTime() > self._clock.seconds() + delay:  # never later: who asks often would put it off
             self._timer.reset(delay)
 
     def _take_due(self) -> None:
@@ -386,12 +384,16 @@ class Relayer:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         tasks: dict[Key, list[Task]] = {}
-        for task in (*self.destinations.stop(), *self.local.stop()):
+        for task in (*self.destinations.stop(self._leave), *self.local.stop()):
             tasks.setdefault(task.attempt.key, []).append(task)
         for left in tasks.values():
-            attempt = left[0].attempt
-            if len(left) == attempt.open_tasks and not attempt.outcomes:
-                self.gone(attempt)  # on the disk it is as if it had not begun
-                continue
-            for task in left:  # what others of it were answered must be filed
-                task.settle(NOT_TRIED)
+            self._leave(*left)
+
+    def _leave(self, *tasks: Task) -> None:
+        """Tasks of one attempt that are left to the next start."""
+        attempt = tasks[0].attempt
+        if len(tasks) == attempt.open_tasks and not attempt.outcomes:
+            self.gone(attempt)  # on the disk it is as if it had not begun
+            return
+        for task in tasks:  # what others of it were answered must be filed
+            task.settle(NOT_TRIED)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
+from qmtls.delivery.window import INITIAL
 from qmtls.service.relayer import TROUBLE_SECONDS
 from qmtls.spool.api import Attempt, Filing, Malformed, SpoolError, Waiting
 from qmtls.spool.memory import MemorySpool
 from tests.net.doubles import TROUBLE
-from tests.net.hosts import HANG, Host
+from tests.net.hosts import HANG, Host, Visit
 from tests.service.office import Office, taken
 
 # ---------------------------------------------------------------- what is due
@@ -352,6 +354,80 @@ def test_a_half_started_message_at_the_end_is_filed_when_its_other_half_ends(tmp
     office.run()
     (entry,) = office.history(id)
     assert (entry.done, entry.deferred) == ((0,), (1,))
+
+
+def two_lanes(office: Office) -> tuple[Host, list[Visit], list[str]]:
+    """A host that is silent, and the ids of the messages of the two lanes to it."""
+    host = office.host("mx.a.example", Host(greeting=HANG))
+    ids = [office.post(f"{n}@a.example") for n in range(2)]
+    office.run()
+    assert len(host.visits) == 2
+    return host, list(host.visits), ids
+
+
+def test_what_comes_back_after_the_end_is_not_begun_again(office: Office) -> None:
+    host, (first, second), ids = two_lanes(office)
+    office.relayer.stop()
+    first.reply("421 too many connections")
+    office.run()
+    assert office.relayer.busy == 1
+    assert office.ids_stored == ids
+    second.silent = False
+    second.reply("220 there")
+    office.run()
+    office.pass_time(300)
+    assert len(host.visits) == 2
+    assert len(host.mail) == 1
+    assert not office.relayer.busy
+    assert [office.history(id) for id in office.ids_stored] == [()]
+    assert all(w.due == 0.0 for w in office.spool.scan())
+
+
+def test_what_the_last_lane_finds_after_the_end_is_filed(office: Office) -> None:
+    host, visits, _ = two_lanes(office)
+    office.relayer.stop()
+    for visit in visits:
+        visit.reply("421 too many connections")
+        office.run()
+    office.pass_time(300)
+    assert len(host.visits) == 2
+    assert not office.relayer.busy
+    assert sorted(len(office.history(id)) for id in office.ids_stored) == [0, 1]
+
+
+def test_what_comes_back_after_the_end_and_was_delivered_in_part_is_filed(office: Office) -> None:
+    host = office.host("mx.a.example", Host(greeting=HANG))
+    quick = office.host("mx.quick.example")
+    office.post("w@a.example")
+    id = office.post("x@quick.example", "x@a.example")
+    office.run()
+    assert len(quick.mail) == 1
+    office.relayer.stop()
+    assert not office.history(id)
+    host.visits[1].reply("421 too many connections")
+    office.run()
+    office.pass_time(5)
+    assert len(host.visits) == 2
+    (entry,) = office.history(id)
+    assert (entry.done, entry.deferred) == ((0,), (1,))
+
+
+def test_who_is_crowded_out_after_the_end_is_left(office: Office) -> None:
+    """Another domain's hosts turn out to be those that have no room."""
+    host = office.host("mx.a.example", Host(greeting=HANG))
+    for n in range(INITIAL):
+        office.post(f"{n}@a.example")
+    office.run()
+    answer: Deferred[Any] = Deferred()
+    office.names.mail["b.example"] = answer
+    id = office.post("x@b.example")
+    office.run()
+    office.relayer.stop()
+    answer.callback(office.names.mail["a.example"])
+    office.run()
+    assert len(host.visits) == INITIAL
+    assert office.relayer.busy == INITIAL
+    assert not office.history(id)
 
 
 def test_local_mail_that_is_held_does_not_hold_up_the_end(tmp_path: Path) -> None:

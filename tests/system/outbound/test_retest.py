@@ -39,6 +39,8 @@ def test_the_peer_mends_its_key(new_house: NewHouse, authority: Authority) -> No
     peer.reload()
     house.wait_for_empty_queue()
     assert len(peer.wait_for_mail(len(ids), "bob")) == len(ids)
+    for id in ids:
+        house.wait_for_log(f"delivered id={id}")
     said = house.wait_for_log(r"released domain=peer\.test relay=\S+ messages=\d reason=\"(.*)\"")
     assert said[1].startswith("a probe without mail passes at 127.0.0.1:") and said[1].endswith(" pin")
     released = house.log()[: said.end()]
@@ -60,5 +62,6 @@ def test_the_pin_is_replaced(new_house: NewHouse, authority: Authority) -> None:
     house.control("peer.test.pem", right.pem)
     assert len(peer.wait_for_mail(1, "bob")) == 1
     house.wait_for_empty_queue()
+    house.wait_for_log(r"released domain=peer\.test")
     log = house.log()
     assert log.index("reloaded ") < log.index("released domain=peer.test")

@@ -43,6 +43,7 @@ class Attempt:
         "unmet_since",
         "waited",
         "warned",
+        "warned_unmet",
     )
 
     def __init__(self, spool: Spool, id: str, envelope: Envelope, tried: bool, remembered: bytes | None = None) -> None:
@@ -53,6 +54,7 @@ class Attempt:
         self.remembered = remembered
         self.tried = tried  # it has a log: an earlier attempt was filed
         self.warned = False  # the sender was told that it is late
+        self.warned_unmet = False  # and that TLS is why
         self.waited = False  # in line: somebody may have removed it meanwhile
         self.open_tasks = 0
         self.in_hand = 0  # tasks being served at this moment

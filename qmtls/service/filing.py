@@ -183,7 +183,7 @@ class _Ending:
         self._failed = {i: o for i, o in outcomes if o.fate is Fate.FAILED}
         self.waiting = {i: o for i, o in outcomes if o.fate in (Fate.DEFERRED, Fate.HELD)}
         self._news = {i: o for i, o in outcomes if o.notice is not None}
-        self._late = not attempt.warned and 0 < settings.delay_warn <= now - attempt.arrived
+        self._late = 0 < settings.delay_warn <= now - attempt.arrived
         self._told = False
         self.entries: list[api.Attempt] = []  # for its log, in this order
 
@@ -192,7 +192,7 @@ class _Ending:
         if self.entries:
             return
         attempt, settings, now, reporter = self._attempt, self._settings, self._now, self._reporter
-        failed, late = self._failed, {i: o for i, o in self.waiting.items() if o.fate is Fate.DEFERRED}
+        failed = self._failed
         if failed and not self._told and not await _safe(attempt, reporter.failures(attempt, failed, settings, now)):
             self.waiting |= failed
             failed.clear()
@@ -201,12 +201,21 @@ class _Ending:
             # What is delivered stays delivered, even if a fault of ours keeps the news from the sender.
             await _safe(attempt, reporter.successes(attempt, self._news, settings, now))
             self._news = {}
-        if self._late and late:
-            attempt.warned = await _safe(attempt, reporter.delays(attempt, late, settings, now))
-            if attempt.warned:
-                self.entries.append(api.Attempt(now, event=api.DELAY))
+        late = self._to_be_warned_of()
+        if late and await _safe(attempt, reporter.delays(attempt, late, settings, now)):
+            unmet = tuple(i for i, o in late.items() if o.unmet)
+            attempt.warned, attempt.warned_unmet = True, attempt.warned_unmet or bool(unmet)
+            self.entries.append(api.Attempt(now, event=api.DELAY, unmet=unmet))
         if self.waiting:
             self.entries.append(_entry(now, attempt.outcomes, failed, self.waiting))
+
+    def _to_be_warned_of(self) -> dict[int, Outcome]:
+        """Each sender is warned once, and once more if it is for TLS that the message waits now."""
+        attempt = self._attempt
+        if not self._late or attempt.warned_unmet:
+            return {}
+        late = {i: o for i, o in self.waiting.items() if o.fate is Fate.DEFERRED}
+        return {i: o for i, o in late.items() if o.unmet} if attempt.warned else late
 
 
 async def _safe(attempt: Attempt, reporting: Awaitable[bool | None]) -> bool:

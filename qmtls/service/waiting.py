@@ -42,7 +42,9 @@ def read_due(spool: Spool, id: str) -> Due:
     except (NotInSpool, Malformed, SpoolError) as problem:
         return Due(key, problem)
     attempt = Attempt(spool, id, envelope, tried=bool(history))
-    attempt.warned = any(entry.event == DELAY for entry in history)
+    warnings = [entry for entry in history if entry.event == DELAY]
+    attempt.warned = bool(warnings)
+    attempt.warned_unmet = any(entry.unmet for entry in warnings)
     if any(entry.unmet for entry in history):
         attempt.unmet_since = unmet_since(history)
     todo = pending(len(envelope.recipients), history)

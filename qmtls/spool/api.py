@@ -53,7 +53,8 @@ class Attempt:
 
     `done` and `failed` are recipients' indices in the envelope that are never tried again;
     `deferred` those still waiting. `reasons` gives the sentence for each index of failed and deferred.
-    `unmet` are those of the deferred who wait because a TLS demand was not met.
+    `unmet` are those of the deferred who wait because a TLS demand was not met; of a DELAY, those whose sender was
+    told so.
     """
 
     time: float

@@ -365,6 +365,35 @@ def test_a_disk_in_trouble_brings_no_second_warning(
 # ---------------------------------------------------------------- mail that waits for TLS
 
 
+def test_who_was_warned_is_warned_once_more_if_tls_becomes_the_reason(tmp_path: Path) -> None:
+    files: Files = {"tlspolicy": "a.example encrypt\n"}
+    office = Office(tmp_path, files)
+    office.names.mail["a.example"] = TROUBLE
+    sender = office.host("mx.here.example")
+    id = office.post("x@a.example")
+    office.run()
+    wait_for(office, id, 20_000)
+    (first,) = warnings(sender)
+    assert "TLS is not as it must be" not in first
+    del office.names.mail["a.example"]
+    office.host("mx.a.example")
+    wait_for(office, id, 60_000)
+    _, second = warnings(sender)
+    assert "Subject: delivery delayed: TLS is not as it must be" in second
+    assert [entry.unmet for entry in office.history(id) if entry.event == "delay"] == [(), (0,)]
+    (tmp_path / "second").mkdir()
+    again = Office(tmp_path / "second", files)
+    again.reactor.rightNow = office.reactor.rightNow
+    again.host("mx.a.example")
+    told = again.host("mx.here.example")
+    again.spool = office.spool
+    again.relayer.adopt(again.spool)
+    before = len(again.history(id))
+    wait_for(again, id, 60_000)
+    assert len(again.history(id)) > before
+    assert not warnings(told)
+
+
 def test_what_waits_for_tls_has_its_own_lifetime(tmp_path: Path) -> None:
     files: Files = {"queuelifetime": "3600\n", "policylifetime": "40000\n", "tlspolicy": "a.example encrypt\n"}
     office = Office(tmp_path, files)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from qmtls.delivery.window import INITIAL
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.spool.maildir import MaildirSpool
@@ -90,7 +91,7 @@ def test_a_long_queue_for_a_host_that_hangs(house: House, capsys: Say) -> None:
     with FakeMx({"connect": Do(b"", then="hang")}) as hanging, Sink() as good:
         open_to_all(house, f"hang.test:127.0.0.1:{hanging.port}", f":127.0.0.1:{good.port}")
         house.start()
-        wait_for(lambda: len(hanging.sessions) == 20, "the connections that hang")
+        wait_for(lambda: len(hanging.sessions) == INITIAL, "the connections that hang")
         delays = []
         for n in range(20):
             began = time.monotonic()

@@ -206,13 +206,18 @@ class Lane:
             waiting = await sending.put_to(channel, waiting, reused=False)
             if not waiting:
                 return
-        if pauses and not failures and not sending.outcomes:
-            raise Unreachable(held_by(pauses[0]))
-        failures += [HostFailed(pause.sentence, "4.3.2") for pause in pauses]
-        if failures and not sending.outcomes:
-            raise all_failed(failures)
-        unsent = all_failed(failures).outcome if failures else _NO_HOST
+        unsent = _unsent(failures, pauses, answered=bool(sending.outcomes))
         sending.give_up(waiting, unsent, all_asked=all(target.name in asked for target in targets))
+
+
+def _unsent(failures: Sequence[HostFailed], pauses: Sequence[Hold], *, answered: bool) -> Outcome:
+    """For whom no host is left: why. Unreachable if none of them `answered` anybody."""
+    if pauses and not failures and not answered:
+        raise Unreachable(held_by(pauses[0]))
+    failed = [*failures, *(HostFailed(pause.sentence, "4.3.2") for pause in pauses)]
+    if failed and not answered:
+        raise all_failed(failed)
+    return all_failed(failed).outcome if failed else _NO_HOST
 
 
 _NO_HOST = Outcome(Fate.DEFERRED, "no other host is left to try", "4.4.1")

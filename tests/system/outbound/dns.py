@@ -59,8 +59,12 @@ class NameServer:
             if not data:
                 return
             with suppress(dns.exception.DNSException, OSError):
-                if not self.silent:
-                    self._socket.sendto(self._answer(dns.message.from_wire(data)).to_wire(), peer)
+                self._reply(data, peer)
+
+    def _reply(self, data: bytes, peer: tuple[str, int]) -> None:
+        """To one question."""
+        if not self.silent:
+            self._socket.sendto(self._answer(dns.message.from_wire(data)).to_wire(), peer)
 
     def _answer(self, query: dns.message.Message) -> dns.message.Message:
         (question,) = query.question

@@ -29,18 +29,11 @@ class SlowServer(NameServer):
         super().__init__()
         self.times: list[tuple[str, str, float]] = []
 
-    def _run(self) -> None:
-        while True:
-            try:
-                data, peer = self._socket.recvfrom(4096)
-            except OSError:
-                return
-            if not data:
-                return
-            answer = self._answer(dns.message.from_wire(data))
-            answer.flags |= dns.flags.AD
-            self.times.append((*self.asked[-1], time.monotonic()))
-            threading.Timer(ROUND, self._send, (answer.to_wire(), peer)).start()
+    def _reply(self, data: bytes, peer: tuple[str, int]) -> None:
+        answer = self._answer(dns.message.from_wire(data))
+        answer.flags |= dns.flags.AD
+        self.times.append((*self.asked[-1], time.monotonic()))
+        threading.Timer(ROUND, self._send, (answer.to_wire(), peer)).start()
 
     def _send(self, wire: bytes, peer: tuple[str, int]) -> None:
         with suppress(OSError):

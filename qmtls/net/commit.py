@@ -1,11 +1,11 @@
-"""The threads that do the disk's work, so that the reactor never waits for it.
+"""Who does the disk's work, so that the reactor never waits for it.
 
-One thread makes the steps of commits and records that wait for the disk, and nothing else: every call in a second
-thread costs two hand-overs of the interpreter, so what does not wait (creating, writing to the page cache,
-renaming) is done by the reactor between the steps. Whatever was handed over while a batch syncs its files is the
-next batch; it begins while the one before syncs its directory. The busier the server, the fewer syncs per message. A
-second thread does what reads, removes or moves octets (`run`, `remove`, `flush`), so that a listing of 100,000
-files never delays an acknowledgement.
+A commit is made in steps: what does not wait (creating, writing to the page cache, renaming) is done by the reactor,
+the syncs between are made by the kernel (`KernelSync`), or, where it offers no such thing, by a thread that does
+nothing else: every call in a second thread costs two hand-overs of the interpreter. Whatever was handed over while a
+batch syncs its files is the next batch; it begins while the one before syncs its directory. The busier the
+server, the fewer syncs per message. A second thread does what reads, removes or moves octets (`run`, `remove`,
+`flush`), so that a listing of 100,000 files never delays an acknowledgement.
 
 More threads for the syncs were measured and are not worth it: they save little time and cost CPU (docs/queue.md).
 
@@ -25,7 +25,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from qmtls.spool.api import Filing, Incoming, Spool, SpoolError, Steps
+from qmtls.net.kernelsync import Errors, KernelSync
+from qmtls.spool.api import Filing, Incoming, Spool, SpoolError, Step, Steps
+from qmtls.spool.files import Sync
 
 T = TypeVar("T")
 Back = Callable[..., object]
@@ -39,10 +41,11 @@ log = Logger()
 
 
 class Committer:
-    """`back(f, *args)` must call f(*args) in the reactor's thread: `reactor.callFromThread`."""
+    """`back(f, *args)` must call f(*args) in the reactor's thread: `reactor.callFromThread`. None: threads sync."""
 
-    def __init__(self, back: Back) -> None:
+    def __init__(self, back: Back, kernel: KernelSync | None = None) -> None:
         self._back = back
+        self._kernel = kernel
         self._commits: dict[Spool, _Queue[Incoming]] = {}
         self._records: dict[Spool, _Queue[Filing]] = {}
         self._recorded_last = False
@@ -152,7 +155,7 @@ class Committer:
             self._syncing = self._go_on(steps, waiting, first=True)
 
     def _go_on(self, steps: Steps, waiting: Sequence[Deferred[None]], first: bool) -> bool:
-        """Does what is quick, then hands the next step to the thread; after the last one, False and the answers."""
+        """Does what is quick, then hands on the next step; after the last one, False and the answers."""
         try:
             step = next(steps)
         except StopIteration as end:
@@ -162,8 +165,18 @@ class Committer:
             log.failure("the spool failed")
             self._answer(waiting, [SpoolError(f"the spool failed: {error!r}")] * len(waiting))
             return False
-        self._steps.put(partial(self._make, step, steps, waiting, first))
+        if not (isinstance(step, Sync) and self._handed_over(step, partial(self._made, steps, waiting, first))):
+            self._steps.put(partial(self._make, step, steps, waiting, first))
         return True
+
+    def _handed_over(self, step: Sync, made: Callable[[], None]) -> bool:
+        """True if the kernel makes this step, and calls `made` behind it."""
+
+        def over(errors: Errors) -> None:
+            step.errors = errors
+            made()
+
+        return self._kernel is not None and self._kernel.sync(step.fds, over)
 
     def _answer(self, waiting: Sequence[Deferred[None]], results: Sequence[SpoolError | None]) -> None:
         self._under_way -= 1
@@ -185,7 +198,7 @@ class Committer:
 
     # ------------------------------------------------ in the threads
 
-    def _make(self, step: Callable[[], None], steps: Steps, waiting: Sequence[Deferred[None]], first: bool) -> bool:
+    def _make(self, step: Step, steps: Steps, waiting: Sequence[Deferred[None]], first: bool) -> bool:
         try:
             step()
         except Exception as error:

@@ -28,6 +28,7 @@ from qmtls.net.doorkeeper import Doorkeeper
 from qmtls.net.doors import Door
 from qmtls.net.house import Connection, House
 from qmtls.net.ids import Ids
+from qmtls.net.kernelsync import kernel_sync
 from qmtls.net.ledger import Ledger
 from qmtls.net.mailboxes import Mailboxes
 from qmtls.net.openfiles import for_clients, for_lanes, raise_limit
@@ -107,7 +108,8 @@ class Worker:
         self._ids = Ids()
         self._bins = Bins(places.queue)
         self._mailboxes = Mailboxes(places.mail)
-        self.committer = Committer(reactor.callFromThread)
+        self._syncs = kernel_sync(reactor)
+        self.committer = Committer(reactor.callFromThread, self._syncs)
         self._ledger = Ledger(places.state / LEDGER, reactor.callFromThread, say, now)
         settings = self.live.settings()
         self._resolver = Resolver(reactor, settings.dns_servers, settings.dns_trusted)
@@ -274,6 +276,8 @@ class Worker:
         for connection in list(self._connections):
             connection.cut_off()
         await self.committer.stop()
+        if self._syncs is not None:
+            self._syncs.close()
         await self._ledger.stop()
         self._bins.release_all()
         self._say("worker stopped")

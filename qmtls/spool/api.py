@@ -116,8 +116,10 @@ class Incoming(Protocol):
         """Throws everything away. Harmless after commit or a second time."""
 
 
-# Each yielded call waits for the disk and is made before the generator goes on; what it returns is commit's result.
-Steps = Generator[Callable[[], None], None, list[SpoolError | None]]
+# Waits for the disk. One that is nothing but syncs is a `files.Sync`.
+Step = Callable[[], None]
+# Each yielded step is made before the generator goes on; what it returns is commit's result.
+Steps = Generator[Step, None, list[SpoolError | None]]
 
 
 def run_through(steps: Steps) -> list[SpoolError | None]:

@@ -190,6 +190,34 @@ class OsFiles:
             yield from found
 
 
+class Sync:
+    """A step that is nothing but syncs. Calling it makes them, and blocks; or whoever has a better way makes them.
+
+    Afterwards `errors` has None or the error for each of `fds`. `above` is an older descriptor on the same file system.
+    """
+
+    __slots__ = ("_above", "_files", "errors", "fds")
+
+    def __init__(self, files: Files, fds: Sequence[int], above: int) -> None:
+        self.fds = fds
+        self.errors: list[OSError | None] = [None] * len(fds)
+        self._files = files
+        self._above = above
+
+    def __call__(self) -> None:
+        files, fds = self._files, self.fds
+        if len(fds) >= TOGETHER and files.sync_together(self._above):
+            return
+        if len(fds) > 1:
+            for fd in fds:
+                files.start_writing(fd)
+        for n, fd in enumerate(fds):
+            try:
+                files.sync(fd)
+            except OSError as error:
+                self.errors[n] = error
+
+
 def _own(fd: int) -> int:
     """A new file with exactly our mode: a umask can take rights away from the owner too, until after a restart."""
     try:

@@ -88,13 +88,10 @@ class MaildirIncoming:
             raise SpoolError(f"{self.id} was given up")
         self._write_out(self.size)
 
-    def start_writing(self) -> None:
-        """The disk begins; nothing waits."""
-        self._files.start_writing(self._fd)
-
-    def sync(self) -> None:
-        """Blocks until the octets are on the disk. OSError."""
-        self._files.sync(self._fd)
+    @property
+    def fd(self) -> int:
+        """What must be synced."""
+        return self._fd
 
     def close(self) -> None:
         """OSError."""

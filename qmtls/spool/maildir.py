@@ -11,7 +11,7 @@ bin. The locks that give a bin to one owner are `net.bins`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from qmtls.smtp.envelope import Envelope
@@ -23,6 +23,7 @@ from qmtls.spool.api import (
     Incoming,
     NotInSpool,
     SpoolError,
+    Step,
     Steps,
     Stored,
     Waiting,
@@ -30,7 +31,7 @@ from qmtls.spool.api import (
 )
 from qmtls.spool.content import FileContent, StoredContent, read_head, read_log, unreadable
 from qmtls.spool.directories import Directories
-from qmtls.spool.files import TOGETHER, Files, OsFiles, trouble
+from qmtls.spool.files import Files, OsFiles, Sync, trouble
 from qmtls.spool.glance import ALL, Choice, Glance, Problem, glances
 from qmtls.spool.history import decode_history
 from qmtls.spool.incoming import MaildirIncoming
@@ -98,30 +99,19 @@ class MaildirSpool:
             except SpoolError as error:
                 results[n] = error
         if written:
-            yield lambda: self._sync_files(written, results)
+            sync = Sync(self._files, [incoming.fd for _, incoming in written], above=self._bin.new_fd)
+            yield sync
+            _discard_unsynced(written, sync.errors, results)
         synced = [(n, incoming) for n, incoming in written if results[n] is None]
         ids = {incoming.id for _, incoming in synced}
         self._known.unconfirmed |= ids
         try:
             renamed = self._rename(synced, results)
             if renamed:
-                yield lambda: self._sync_new(renamed, results)
+                yield from self._sync_new(renamed, results)
         finally:
             self._known.unconfirmed -= ids
         return results
-
-    def _sync_files(self, written: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]) -> None:
-        if len(written) >= TOGETHER and self._files.sync_together(self._bin.new_fd):
-            return
-        if len(written) > 1:
-            for _, incoming in written:
-                incoming.start_writing()
-        for n, incoming in written:
-            try:
-                incoming.sync()
-            except OSError as error:
-                incoming.discard()
-                results[n] = trouble(f"store {incoming.id}", error)
 
     def _rename(
         self, synced: Sequence[tuple[int, MaildirIncoming]], results: list[SpoolError | None]
@@ -138,17 +128,21 @@ class MaildirSpool:
                 results[n] = trouble(f"store {incoming.id}", error)
         return renamed
 
-    def _sync_new(self, renamed: Sequence[tuple[int, str]], results: list[SpoolError | None]) -> None:
+    def _sync_new(
+        self, renamed: Sequence[tuple[int, str]], results: list[SpoolError | None]
+    ) -> Generator[Step, None, None]:
         spares = self._spares.cooling()
-        try:
-            self._files.sync(self._bin.new_fd)
+        sync = Sync(self._files, [self._bin.new_fd], above=self._bin.new_fd)
+        yield sync
+        error = sync.errors[0]
+        if error is None:
             self._spares.cooled(spares)
-        except OSError as error:
-            self._spares.not_cooled(spares)
-            for n, id in renamed:
-                self._bin.unlink(self._bin.new + id)
-                self._known.small.discard(id)
-                results[n] = trouble("sync new", error)
+            return
+        self._spares.not_cooled(spares)
+        for n, id in renamed:
+            self._bin.unlink(self._bin.new + id)
+            self._known.small.discard(id)
+            results[n] = trouble("sync new", error)
 
     # ---------------------------------------------------------------- reading
 
@@ -274,3 +268,14 @@ class MaildirSpool:
             return False
         self._known.unfiled.discard(id)
         return True
+
+
+def _discard_unsynced(
+    written: Sequence[tuple[int, MaildirIncoming]],
+    errors: Sequence[OSError | None],
+    results: list[SpoolError | None],
+) -> None:
+    for (n, incoming), error in zip(written, errors, strict=True):
+        if error is not None:
+            incoming.discard()
+            results[n] = trouble(f"store {incoming.id}", error)

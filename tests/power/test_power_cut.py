@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import select
 import shutil
 import stat
 import subprocess
@@ -19,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from twisted.internet.interfaces import IReactorFDSet
+from zope.interface import directlyProvides
 
+from qmtls.net.kernelsync import Errors, KernelSync, kernel_sync
 from qmtls.net.sharedsync import SharedSync
 from qmtls.spool.api import Attempt, Filing, Malformed, SpoolError
 from qmtls.spool.files import OsFiles
@@ -183,6 +187,40 @@ def test_one_sync_for_a_batch_is_as_good(tmp_path: Path, chance: random.Random |
 
     assert losses(tmp_path, OsFiles(counted), chance, batch=5) == []
     assert used == [True] * (MESSAGES // 5)
+
+
+class KernelFiles(OsFiles):
+    """Each sync is the kernel's own, waited for here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        directlyProvides(self, IReactorFDSet)
+        kernel = kernel_sync(self)
+        if kernel is None:
+            pytest.skip("this kernel, or what we run in, has no asynchronous I/O")
+        self.kernel = kernel
+        self.made = 0
+
+    def addReader(self, reader: KernelSync) -> None: ...
+
+    def removeReader(self, reader: KernelSync) -> None: ...
+
+    def sync(self, fd: int) -> None:
+        over: list[Errors] = []
+        assert self.kernel.sync([fd], over.append)
+        while not over:
+            select.select([self.kernel], [], [], 10)
+            self.kernel.doRead()
+        assert over == [[None]]
+        self.made += 1
+
+
+@pytest.mark.parametrize("chance", [None, random.Random(1)])
+def test_syncs_that_the_kernel_makes_are_as_good(tmp_path: Path, chance: random.Random | None) -> None:
+    files = KernelFiles()
+    assert losses(tmp_path, files, chance) == []
+    assert files.made >= 2 * MESSAGES
+    files.kernel.close()
 
 
 def test_without_the_directory_sync_each_message_would_be_lost(tmp_path: Path) -> None:

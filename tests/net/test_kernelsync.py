@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.interfaces import IReactorFDSet
+from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
 from qmtls.net import kernelsync
@@ -109,19 +110,24 @@ def test_behind_one_that_cannot_the_rest_has_errors(reactor: Reactor, kernel: Ke
     os.close(write)
 
 
-def test_the_errors_of_the_disk_are_told(
-    reactor: Reactor, kernel: KernelSync, files: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fail(kernel: KernelSync, monkeypatch: pytest.MonkeyPatch, which: Callable[[int], bool]) -> None:
+    """Those whose `data` is such fail with EIO."""
     call = kernel._call
 
     def failing(number: int, *arguments: Any) -> int:
         result: int = call(number, *arguments)
         for n in range(result if number == kernel._ends else 0):
-            if kernel._over[n].data % (1 << 32) == 1:
+            if which(kernel._over[n].data):
                 kernel._over[n].result = -errno.EIO
         return result
 
     monkeypatch.setattr(kernel, "_call", failing)
+
+
+def test_the_errors_of_the_disk_are_told(
+    reactor: Reactor, kernel: KernelSync, files: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(kernel, monkeypatch, lambda data: data % (1 << 32) == 1)
     told: list[Errors] = []
     assert kernel.sync(files[:3], told.append)
     while not told:
@@ -197,6 +203,22 @@ def test_commits_go_by_the_kernel_and_not_by_the_thread(reactor: Reactor, kernel
     assert done == ["one", "two", "three"]  # the second and third as one batch
     assert sorted(ids(spool)) == sorted(done)
     assert octets(spool, "two") == BODY
+    spool.close()
+
+
+@pytest.mark.parametrize(("step", "what"), [(0, "store one"), (1, "sync new")], ids=["file", "directory"])
+def test_nothing_is_accepted_that_is_not_on_the_disk(
+    reactor: Reactor, kernel: KernelSync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, what: str
+) -> None:
+    fail(kernel, monkeypatch, lambda data: data >> 32 == step)
+    spool = MaildirSpool(tmp_path / "queue" / "1")
+    failures: list[Failure] = []
+    Committer(lambda f, *args: None, kernel).commit(spool, receive(spool, "one")).addErrback(failures.append)
+    while not failures:
+        reactor.turn()
+    assert str(failures[0].value) == f"{what}: Input/output error"
+    assert ids(spool) == []
+    assert [path for path in (tmp_path / "queue").rglob("*") if path.is_file()] == []
     spool.close()
 
 

@@ -149,9 +149,12 @@ def fill_up(directory: Path) -> Path:
 
 @contextmanager
 def failing_syncs(house: House, when: str) -> Iterator[None]:
-    """fsync fails in the running service: `when` counts the calls of each thread, as strace does."""
+    """The thread syncs, and its fsync fails: `when` counts the calls of each thread, as strace does.
+
+    What the kernel's own syncs fail with strace cannot change: tests/net/test_kernelsync.py does.
+    """
     strace = shutil.which("strace") or pytest.skip("strace is not installed")
-    inject = ["-e", "trace=fsync", "-e", f"inject=fsync:error=EIO:when={when}"]
+    inject = ["-e", "inject=io_submit:error=EAGAIN", "-e", f"inject=fsync:error=EIO:when={when}"]
     command = [strace, "-f", "-o", "/dev/null", *inject, "-p", str(house.pid)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None

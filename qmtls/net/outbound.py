@@ -31,7 +31,7 @@ from qmtls.net.resolver import is_ip
 from qmtls.net.snapshot import Snapshot
 from qmtls.net.targets import Finder, Target, Unreachable
 from qmtls.net.targets import HostFailed as HostFailed
-from qmtls.net.tlssessions import Count, Showing, counts, session_of
+from qmtls.net.tlssessions import Count, Showing, counts, sessions_of
 from qmtls.net.witness import Witness, asks_nobody
 from qmtls.smtp.client import ClientSession
 from qmtls.smtp.client_lmtp import LmtpSession
@@ -92,8 +92,7 @@ class Dialer:
     def _report(self, count: Count, rule: Policy, target: Target, showing: Showing, next_hop: NextHop) -> None:
         """Never fails: a fault in counting is none of the mail's business."""
         try:
-            session = session_of(next_hop, target, rule, showing, self._time())
-            if session is not None:
+            for session in sessions_of(next_hop, target, rule, showing, self._time()):
                 count(session)
         except Exception:
             log.failure("counting a TLS session with {target}", target=str(target))

@@ -1,4 +1,5 @@
-"""Outbound TLS sessions on their way to the counts for TLS reports (RFC 8460): one for each host that a dialer tries.
+"""Outbound TLS sessions on their way to the counts for TLS reports (RFC 8460): for each host that a dialer tries, one for
+each policy that applied.
 
 Counted is what concerns a policy domain: a host that its MX records name. Not a relay of our own choice, not an address
 literal, and nothing of mail that says "TLS-Required: no", as reports do: there the domain's policy is not asked for.
@@ -37,21 +38,21 @@ def counts(next_hop: NextHop) -> bool:
     return not (next_hop.relay or next_hop.tls_optional or next_hop.domain.startswith("["))
 
 
-def session_of(next_hop: NextHop, target: Target, rule: Policy, showing: Showing, now: datetime) -> TlsSession | None:
-    """None if nothing of it concerns TLS."""
+def sessions_of(next_hop: NextHop, target: Target, rule: Policy, showing: Showing, now: datetime) -> list[TlsSession]:
+    """One for each policy that applied; none if nothing of it concerns TLS."""
     host = canonical(target.name)
-    finding = judge_session(rule.level, showing.evidence, showing.found, host, now)
-    if finding is None:
-        return None
-    return TlsSession(
-        canonical(next_hop.domain),
-        finding.policy_type,
-        finding.policy_strings,
-        host,
-        showing.sending_ip,
-        target.address,
-        finding.result,
-        finding.mx_patterns,
-        finding.reason,
-        showing.helo,
-    )
+    return [
+        TlsSession(
+            canonical(next_hop.domain),
+            finding.policy_type,
+            finding.policy_strings,
+            host,
+            showing.sending_ip,
+            target.address,
+            finding.result,
+            finding.mx_patterns,
+            finding.reason,
+            showing.helo,
+        )
+        for finding in judge_session(rule.level, showing.evidence, showing.found, host, now)
+    ]

@@ -2,7 +2,8 @@
 
 Local rules go before DANE, DANE before MTA-STS (docs/tls.md). No records and an insecure answer mean that DANE says
 nothing; a look-up that failed, or whose signatures are bad, means that nobody knows: mail waits, or goes to another
-host. A message may raise the demand (REQUIRETLS) or give up what only evidence demands (TLS-Required: no).
+host. Records of which none can be used authenticate nobody (RFC 7672 section 2.2): TLS is the least then, and MTA-STS
+may ask for more. A message may raise the demand (REQUIRETLS) or give up what only evidence demands (TLS-Required: no).
 """
 
 from __future__ import annotations
@@ -78,38 +79,35 @@ def decided(policy: Policy, evidence: Evidence, host: str) -> Policy:
             pass
         case _ if not policy.discovers:
             return policy
-    by_dane = _by_dane(policy, evidence.dane, host) if evidence.dane is not None else None
-    if by_dane is not None:
-        return by_dane
+    dane = evidence.dane
+    if dane is not None and dane_decides(policy, dane):
+        return _by_dane(policy, dane, host)
     rest = replace(policy, level=Level.MAY) if policy.level is Level.DANE else policy
-    return _by_sts(rest, evidence.sts, canonical(host)) if evidence.sts is not None else rest
+    least = _encrypted(rest, dane) if dane is not None else rest
+    return _by_sts(rest, least, evidence.sts, canonical(host)) if evidence.sts is not None else least
 
 
 def dane_decides(policy: Policy, dane: DaneEvidence) -> bool:
-    """True if nobody needs to ask for an MTA-STS policy any more."""
+    """True if nobody needs to ask for an MTA-STS policy any more, which must not come into DANE's way (RFC 8461 section
+    2): there are records to match, or nobody can tell."""
     return policy.level is not Level.STS and bool(
-        dane.trouble or (dane.tlsas is not None and dane.tlsas.demand is not Demand.NOTHING)
+        dane.trouble or (dane.tlsas is not None and dane.tlsas.demand is Demand.MATCH)
     )
 
 
-def _by_dane(rest: Policy, dane: DaneEvidence, host: str) -> Policy | None:
-    """None = DANE says nothing."""
-    rule = rest.why or str(rest.origin)
-    if dane.trouble:
-        return replace(rest, level=Level.DANE, broken=_unknown(host, dane, rule), why=f"DANE ({rule})")
-    if dane.tlsas is None:
-        return None
-    match dane.tlsas.demand:
-        case Demand.NOTHING:
-            return None
-        case Demand.ENCRYPT:
-            if rest.level not in UNVERIFIED and rest.level is not Level.DANE:
-                return rest  # unusable records must not weaken what the rule demands anyway
-            why = f"TLSA records at {dane.tlsas.owner}, of which none can be used ({_reasons(dane.tlsas)})"
-            return replace(rest, level=Level.ENCRYPT, why=f"{why}; asked for by {rule}")
-        case Demand.MATCH:
-            why = f"DANE, TLSA records at {dane.tlsas.owner}"
-            return _matching(rest, dane, f"{why} (asked for by {rule})")
+def _by_dane(policy: Policy, dane: DaneEvidence, host: str) -> Policy:
+    rule = policy.why or str(policy.origin)
+    if dane.trouble or dane.tlsas is None:
+        return replace(policy, level=Level.DANE, broken=_unknown(host, dane, rule), why=f"DANE ({rule})")
+    return _matching(policy, dane, f"DANE, TLSA records at {dane.tlsas.owner} (asked for by {rule})")
+
+
+def _encrypted(rest: Policy, dane: DaneEvidence) -> Policy:
+    """What the rule demands anyway, and not less than TLS if there are records that cannot be used."""
+    if dane.tlsas is None or dane.tlsas.demand is not Demand.ENCRYPT or rest.level not in UNVERIFIED:
+        return rest
+    why = f"TLSA records at {dane.tlsas.owner}, of which none can be used ({_reasons(dane.tlsas)})"
+    return replace(rest, level=Level.ENCRYPT, why=f"{why}; asked for by {rest.why or rest.origin}")
 
 
 def _matching(policy: Policy, dane: DaneEvidence, why: str) -> Policy:
@@ -148,13 +146,14 @@ def _reasons(tlsas: Tlsas) -> str:
     return "; ".join(tlsas.unusable[:3])
 
 
-def _by_sts(rest: Policy, sts: StsEvidence, host: str) -> Policy:
+def _by_sts(rest: Policy, least: Policy, sts: StsEvidence, host: str) -> Policy:
+    """`rest` is the rule, `least` what DANE has made of it; the demand of a policy contains both."""
     known = sts.policy
     if known is None or known.policy.mode is StsMode.NONE:
-        return rest
+        return least
     demand = _by_policy(rest, known, host, f"MTA-STS policy of {known.domain}, id {known.id}")
     if known.policy.mode is StsMode.TESTING:
-        return replace(rest, wish=demand)
+        return replace(least, wish=demand)
     return demand
 
 

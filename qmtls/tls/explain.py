@@ -87,7 +87,7 @@ def considered(
     found = [_judged(place, n, winner, places, today) for n, place in enumerate(places)]
     # The default is the last one; DNS and MTA-STS come before it.
     seconds = now.timestamp() if now is not None else None
-    found[-1:-1] = [_by_dane(rule, evidence, seconds), _by_sts(rule, policy, evidence, seconds)]
+    found[-1:-1] = [_by_dane(rule, policy, evidence, seconds), _by_sts(rule, policy, evidence, seconds)]
     if any(one.standing is Standing.WINS for one in found[-3:-1]):
         first = next(one for one in found[-3:-1] if one.standing is Standing.WINS)
         found = [_overtaken(one, first) if one.standing is Standing.WINS and one is not first else one for one in found]
@@ -181,14 +181,15 @@ def _line_words(place: _Place, policy: Policy) -> str:
 # ------------------------------------------------------------ DNS and MTA-STS
 
 
-def _by_dane(rule: Policy, evidence: Evidence, now: float | None) -> Considered:
+def _by_dane(rule: Policy, policy: Policy, evidence: Evidence, now: float | None) -> Considered:
     if rule.broken or rule.skip or not rule.asks_dane:
         return Considered("DANE", "", None, Standing.UNASKED, f"{rule.origin} decides by itself")
     if evidence.dane is None:
         return Considered("DANE", "", None, Standing.ASKED, "was not looked up")
     dane = evidence.dane
     owner = dane.tlsas.owner if dane.tlsas is not None else ""
-    decides = bool(dane.trouble) or (dane.tlsas is not None and dane.tlsas.demand is not Demand.NOTHING)
+    unusable = dane.tlsas is not None and dane.tlsas.demand is Demand.ENCRYPT
+    decides = dane_decides(rule, dane) or (unusable and policy.level is Level.ENCRYPT)  # else another asks for more
     standing = Standing.WINS if decides and _overtakes(rule) else Standing.ASKED
     return Considered("DANE", owner, None, standing, dane_words(dane, now))
 
@@ -239,7 +240,7 @@ def dane_words(dane: DaneEvidence, now: float | None = None) -> str:
             return f"no TLSA records at {tlsas.owner} (a signed answer){unsigned}{age}"
         case Demand.ENCRYPT:
             reasons = "; ".join(tlsas.unusable[:MAX_SHOWN])
-            text = f"of the records at {tlsas.owner} none can be used ({reasons}): TLS, whatever certificate"
+            text = f"of the records at {tlsas.owner} none can be used ({reasons}): TLS at least"
             return text + unsigned + age
         case Demand.MATCH:
             records = ", ".join(map(str, tlsas.usable[:MAX_SHOWN]))

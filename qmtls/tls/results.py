@@ -17,7 +17,7 @@ from qmtls.tls.facts import TlsFacts
 from qmtls.tls.fallback import NoTls, Trouble
 from qmtls.tls.names import name_matches, shown_names
 from qmtls.tls.resulttypes import PolicyType, TlsResult
-from qmtls.tls.sts import StsMode, StsPolicy
+from qmtls.tls.sts import StsMode
 
 MAX_REASON = 200  # characters
 
@@ -58,28 +58,23 @@ class Finding:
 
 def judge_session(
     level: Level, evidence: Evidence, found: TlsFacts | NoTls | None, host: str, now: datetime
-) -> Finding | None:
-    """`found` None: evidence, or a rule of ours, ended it before TLS was tried. None if nothing is to be told.
+) -> tuple[Finding, ...]:
+    """One for each policy that applied, none if nothing is to be told. `level` is that of our rule before evidence.
 
-    `level` is that of our rule before evidence.
+    `found` None: evidence, a rule of ours or the host itself ended it before TLS was tried; what was published may be
+    at fault all the same. Two policies apply where no TLSA record can be used, because MTA-STS has its say then.
     """
-    dane = evidence.dane
-    if dane is not None and (dane.trouble or _applies(dane)):
-        return _by_dane(dane, found, now)
-    if level is Level.DANE_ONLY:
-        return Finding(PolicyType.TLSA, TlsResult.DANE_REQUIRED, "our rule for this domain demands TLSA records")
-    sts = evidence.sts or StsEvidence()
-    if sts.policy is not None and sts.policy.policy.mode is not StsMode.NONE:
-        return _by_sts(sts.policy.policy, found, host)
-    if sts.broken is not None:
-        return Finding(PolicyType.STS, sts.broken)
-    match found:
-        case None:
-            return None
-        case NoTls():
-            return Finding(PolicyType.NONE, without_tls(found), found.words)
-        case _:
-            return Finding(PolicyType.NONE, TlsResult.SUCCESS)
+    dane = evidence.dane or DaneEvidence()
+    demand = dane.tlsas.demand if dane.tlsas is not None else Demand.NOTHING
+    about_dane = _by_dane(dane, found, now)
+    if dane.trouble or demand is Demand.MATCH:
+        return about_dane
+    if level is Level.DANE_ONLY and demand is Demand.NOTHING:
+        return (Finding(PolicyType.TLSA, TlsResult.DANE_REQUIRED, "our rule for this domain demands TLSA records"),)
+    about_sts = _by_sts(evidence.sts or StsEvidence(), found, host)
+    if about_sts is not None:
+        return (*about_dane, *about_sts)
+    return about_dane or _without_policy(found)
 
 
 def without_tls(no_tls: NoTls) -> TlsResult:
@@ -89,40 +84,56 @@ def without_tls(no_tls: NoTls) -> TlsResult:
     return TlsResult.VALIDATION_FAILURE
 
 
-def _applies(dane: DaneEvidence) -> bool:
-    return dane.tlsas is not None and dane.tlsas.demand is not Demand.NOTHING
+def _without_policy(found: TlsFacts | NoTls | None) -> tuple[Finding, ...]:
+    match found:
+        case None:
+            return ()
+        case NoTls():
+            return (Finding(PolicyType.NONE, without_tls(found), found.words),)
+        case _:
+            return (Finding(PolicyType.NONE, TlsResult.SUCCESS),)
 
 
-def _by_dane(dane: DaneEvidence, found: TlsFacts | NoTls | None, now: datetime) -> Finding:
+def _by_dane(dane: DaneEvidence, found: TlsFacts | NoTls | None, now: datetime) -> tuple[Finding, ...]:
     tlsas = dane.tlsas
-    if dane.trouble or tlsas is None:
-        return Finding(PolicyType.TLSA, TlsResult.DNSSEC_INVALID, dane.trouble)
+    if dane.trouble:
+        return (Finding(PolicyType.TLSA, TlsResult.DNSSEC_INVALID, dane.trouble),)
+    if tlsas is None or tlsas.demand is Demand.NOTHING:
+        return ()
     result, reason = TlsResult.SUCCESS, ""
     if isinstance(found, NoTls):
         result, reason = without_tls(found), found.words
     elif tlsas.demand is Demand.ENCRYPT:
         result, reason = TlsResult.TLSA_INVALID, "; ".join(tlsas.unusable[:3])
-    elif found is not None:
+    elif found is None:
+        return ()
+    else:
         met, words = judge_dane(tlsas, found, dane.names, now)
         if not met:
             result, reason = TlsResult.VALIDATION_FAILURE, words
-    return Finding(PolicyType.TLSA, result, reason, tuple(map(_record_text, tlsas.usable)))
+    return (Finding(PolicyType.TLSA, result, reason, tuple(map(_record_text, tlsas.usable))),)
 
 
 def _record_text(record: Tlsa) -> str:
     return f"{record.usage} {record.selector} {record.matching} {record.data.hex()}"
 
 
-def _by_sts(policy: StsPolicy, found: TlsFacts | NoTls | None, host: str) -> Finding:
+def _by_sts(sts: StsEvidence, found: TlsFacts | NoTls | None, host: str) -> tuple[Finding, ...] | None:
+    """None = there is no policy."""
+    policy = sts.policy.policy if sts.policy is not None else None
+    if policy is None or policy.mode is StsMode.NONE:
+        return (Finding(PolicyType.STS, sts.broken),) if sts.broken is not None else None
     result, reason = TlsResult.SUCCESS, ""
     if not policy.covers(host):
         result, reason = TlsResult.VALIDATION_FAILURE, "the policy does not name this host"
     elif isinstance(found, NoTls):
         result, reason = without_tls(found), found.words
-    elif found is not None:
+    elif found is None:
+        return ()
+    else:
         result, reason = _by_name(found, host)
     lines = ("version: STSv1", f"mode: {policy.mode.value}", *(f"mx: {pattern}" for pattern in policy.mx))
-    return Finding(PolicyType.STS, result, reason, (*lines, f"max_age: {policy.max_age}"), policy.mx)
+    return (Finding(PolicyType.STS, result, reason, (*lines, f"max_age: {policy.max_age}"), policy.mx),)
 
 
 def _by_name(facts: TlsFacts, host: str) -> tuple[TlsResult, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from qmtls.delivery.plan import NextHop
 from qmtls.net.channel import Channel
+from qmtls.net.outbound import HostFailed
 from qmtls.net.targets import Target
 from qmtls.tls.dane import Tlsa
 from qmtls.tls.pin import key_digest
@@ -99,6 +100,26 @@ def test_by_the_policy_that_was_found(tmp_path: Path) -> None:
     )
     assert (second.policy_type.value, second.result.value) == ("tlsa", "success")
     assert second.policy_strings == (f"3 1 1 {key_digest(GOOD.cert).hex()}",)
+
+
+def test_both_policies_where_no_record_can_be_used(tmp_path: Path) -> None:
+    way = WayOut(tmp_path / "control", {**REPORTS, "tlsdefault": "dane\n"})
+    found: list[TlsSession] = []
+    way.dialer = replace(way.dialer, count=found.append)
+    way.names.mail[DOMAIN] = [(10, MX)]
+    way.names.hosts[MX] = ADDRESS
+    way.names.secure |= {DOMAIN, MX, f"_25._tcp.{MX}"}
+    way.names.tlsa[f"_25._tcp.{MX}"] = (Tlsa(1, 1, 1, key_digest(GOOD.cert)),)
+    way.policies.known[DOMAIN] = StsPolicy(StsMode.ENFORCE, 86400, (MX,))
+    way.host(Host(GOOD))
+    targets = way.targets()
+    assert isinstance(targets, list)
+    (failed,) = way.dial(targets[0])
+    assert isinstance(failed, HostFailed) and "MTA-STS policy" in str(failed), "no authority of ours has issued it"
+    assert [(one.policy_type.value, one.result.value) for one in found] == [
+        ("tlsa", "tlsa-invalid"),
+        ("sts", "certificate-not-trusted"),
+    ]
 
 
 def test_a_policy_that_cannot_be_had(tmp_path: Path) -> None:

@@ -56,6 +56,17 @@ def test_records_with_the_names_that_go_with_them() -> None:
     assert dane is not None and (dane.names, dane.mx_secure) == ((MX,), True)
 
 
+def test_records_that_cannot_be_used_leave_the_word_to_a_policy() -> None:
+    for record, asked in ((KEY, []), (Tlsa(1, 1, 1, bytes(32)), [DOMAIN])):
+        case = Case(record)
+        case.policies.known[DOMAIN] = POLICY
+        evidence, policy = now_of(case.witness.decide(RULE, BY_MX, MX, DOMAIN, 25))
+        assert case.policies.asked == asked and (evidence.sts is not None) == bool(asked)
+        assert policy.level is (Level.STS if asked else Level.DANE)
+    relay = case.about(vouched=Vouched(HOST, MX, routed=True))
+    assert relay.dane is not None and relay.sts is None, "it says nothing of relays"
+
+
 def test_a_look_up_that_fails_is_evidence() -> None:
     case = Case()
     case.names.tlsa[OWNER] = DnsTrouble("SERVFAIL")

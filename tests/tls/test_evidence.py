@@ -86,8 +86,9 @@ def expected(rule: str, dane: str, about_sts: str) -> str:
     if dane.startswith("usable"):
         return "dane"
     if dane == "unusable":
-        return rest if rest == "verify" else "encrypt"
-    assert dane in SILENT_DANE
+        rest = rest if rest == "verify" else "encrypt"  # the least, whatever MTA-STS says
+    else:
+        assert dane in SILENT_DANE
     if about_sts in SILENT_STS:
         return rest
     return {"testing": f"{rest} testing", "enforce": "sts", "enforce, other mx": "skipped"}[about_sts]
@@ -122,6 +123,26 @@ def test_a_policy_in_testing_is_kept_as_a_wish() -> None:
     assert (policy.wish.level, policy.wish.names) == (Level.STS, (HOST,))
 
 
+# Where only some connections meet a demand: without TLS, with any certificate, with one for the host.
+STRENGTH = {"may": 0, "encrypt": 1, "verify": 2, "sts": 2, "skipped": 3, "waits": 3}
+
+
+@pytest.mark.parametrize("rule", ["default", "default encrypt", "default verify", "dane"])
+@pytest.mark.parametrize("about_sts", STS)
+def test_unusable_records_and_a_policy_are_no_weaker_than_either(rule: str, about_sts: str) -> None:
+    def strength(dane: str, about_sts: str) -> int:
+        return STRENGTH[outcome(decided(RULES[rule], Evidence(DANE[dane], STS[about_sts]), HOST)).split()[0]]
+
+    assert strength("unusable", about_sts) >= max(strength("unusable", "not asked"), strength("none", about_sts))
+
+
+def test_a_policy_in_testing_leaves_the_demand_of_unusable_records() -> None:
+    policy = decided(DEFAULT, Evidence(DANE["unusable"], STS["testing"]), HOST)
+    assert policy.level is Level.ENCRYPT and "none can be used" in policy.why
+    assert policy.wish is not None and policy.wish.level is Level.STS
+    assert policy.wish.why == "MTA-STS policy of d.example, id id1 (asked for by the default, dane)"
+
+
 @pytest.mark.parametrize(
     ("rule", "evidence", "words"),
     [
@@ -142,7 +163,7 @@ def test_the_sentence_says_what_is_missing(rule: str, evidence: Evidence, words:
 
 def test_nobody_asks_for_a_policy_where_dane_decides() -> None:
     decides = {name: dane_decides(DEFAULT, dane) for name, dane in DANE.items() if dane is not None}
-    assert {name for name, yes in decides.items() if yes} == {"usable", "usable, insecure mx", "unusable", "failed"}
+    assert {name for name, yes in decides.items() if yes} == {"usable", "usable, insecure mx", "failed"}
     assert not dane_decides(RULES["sts"], MATCH)
 
 
@@ -172,6 +193,8 @@ def test_a_broken_rule_is_not_loosened() -> None:
     [
         ("usable", "not asked", Level.DANE, (HOST, "d.example")),
         ("unusable", "not asked", Level.SECURE, ("d.example", ".d.example")),
+        ("unusable", "enforce", Level.STS, (HOST,)),
+        ("unusable", "testing", Level.STS, (HOST,)),
         ("none", "enforce", Level.STS, (HOST,)),
         ("none", "testing", Level.STS, (HOST,)),
         ("none", "none known", Level.SECURE, ("d.example", ".d.example")),

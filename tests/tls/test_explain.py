@@ -166,6 +166,29 @@ def test_evidence_comes_before_the_default_and_after_a_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("level", "about_sts", "winner"),
+    [
+        (Level.DANE, StsEvidence(), "DANE"),
+        (Level.DANE, sts(StsMode.TESTING), "DANE"),
+        (Level.DANE, sts(), "MTA-STS"),
+        (Level.DANE, sts(StsMode.ENFORCE, "mx.other.test"), "MTA-STS"),
+        (Level.SECURE, StsEvidence(), "tlsdefault"),
+        (Level.SECURE, sts(), "MTA-STS"),
+    ],
+)
+def test_records_that_cannot_be_used_win_only_where_nothing_asks_for_more(
+    level: Level, about_sts: StsEvidence, winner: str
+) -> None:
+    found = considered(
+        PolicyRules(default(level)), "example.org", "mx.example.org", "", Evidence(ALL_DANE[3], about_sts), NOON
+    )
+    assert [one.what for one in found.rules if one.standing is Standing.WINS] == [winner]
+    (dane,) = [one for one in found.rules if one.what == "DANE"]
+    assert "none can be used" in dane.why and "TLS at least" in dane.why
+    assert dane.standing is (Standing.WINS if winner == "DANE" else Standing.ASKED)
+
+
+@pytest.mark.parametrize(
     ("dane", "said"),
     [
         (DaneEvidence(trouble="x", asked=NOW - 5), "nobody can tell: x, 5 seconds ago"),

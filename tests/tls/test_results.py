@@ -31,14 +31,18 @@ def found(
     dane: DaneEvidence | None = None,
     sts: StsEvidence | None = None,
     level: Level = Level.DANE,
-) -> Finding | None:
+) -> tuple[Finding, ...]:
     return judge_session(level, Evidence(dane, sts), shown, MX, NOW)
 
 
+def results(*args: TlsFacts | NoTls | None, **evidence: object) -> list[tuple[str, str]]:
+    findings = found(*args, **evidence)  # type: ignore[arg-type]
+    return [(finding.policy_type.value, finding.result.value) for finding in findings]
+
+
 def result(*args: TlsFacts | NoTls | None, **evidence: object) -> tuple[str, str]:
-    finding = found(*args, **evidence)  # type: ignore[arg-type]
-    assert finding is not None
-    return finding.policy_type.value, finding.result.value
+    (only,) = results(*args, **evidence)
+    return only
 
 
 def policy(mode: StsMode, *mx: str) -> StsEvidence:
@@ -61,7 +65,7 @@ def test_without_a_policy(dane: DaneEvidence | None, sts: StsEvidence | None) ->
     assert result(facts(18, name="else.example"), **evidence) == ("no-policy-found", "success")
     assert result(NOT_OFFERED, **evidence) == ("no-policy-found", "starttls-not-supported")
     assert result(CUT, **evidence) == ("no-policy-found", "validation-failure")
-    assert found(None, dane=dane, sts=sts) is None
+    assert found(None, dane=dane, sts=sts) == ()
 
 
 def test_every_trouble_has_a_result() -> None:
@@ -95,7 +99,7 @@ def test_sts(mode: StsMode, shown: TlsFacts | NoTls, said: str) -> None:
 
 
 def test_what_is_told_of_a_policy() -> None:
-    finding = found(facts(name="mx.b.example"), sts=policy(StsMode.ENFORCE, "*.a.example", "b.example"))
+    (finding,) = found(facts(name="mx.b.example"), sts=policy(StsMode.ENFORCE, "*.a.example", "b.example"))
     assert finding == Finding(
         PolicyType.STS,
         TlsResult.CERTIFICATE_HOST_MISMATCH,
@@ -116,8 +120,8 @@ def test_a_policy_that_cannot_be_had() -> None:
 
 def test_dane() -> None:
     right, wrong = Tlsa(3, 1, 1, key_digest(LEAF)), Tlsa(3, 1, 1, bytes(32))
-    assert found(facts(18), dane=records(right)) == Finding(
-        PolicyType.TLSA, TlsResult.SUCCESS, "", (f"3 1 1 {right.data.hex()}",)
+    assert found(facts(18), dane=records(right)) == (
+        Finding(PolicyType.TLSA, TlsResult.SUCCESS, "", (f"3 1 1 {right.data.hex()}",)),
     )
     assert result(facts(), dane=records(wrong)) == ("tlsa", "validation-failure")
     assert result(NOT_OFFERED, dane=records(right)) == ("tlsa", "starttls-not-supported")
@@ -131,3 +135,34 @@ def test_dane() -> None:
 def test_dane_goes_first() -> None:
     right = records(Tlsa(3, 1, 1, key_digest(LEAF)))
     assert result(facts(), dane=right, sts=policy(StsMode.ENFORCE, "else.example")) == ("tlsa", "success")
+
+
+UNUSABLE = records(Tlsa(1, 1, 1, bytes(32)))
+
+
+@pytest.mark.parametrize(
+    ("shown", "sts", "about_sts"),
+    [
+        (facts(), policy(StsMode.ENFORCE, MX), "success"),
+        (facts(18), policy(StsMode.ENFORCE, MX), "certificate-not-trusted"),
+        (facts(name="else.example"), policy(StsMode.TESTING, MX), "certificate-host-mismatch"),
+        (None, policy(StsMode.ENFORCE, "else.example"), "validation-failure"),
+        (facts(), StsEvidence(broken=TlsResult.STS_POLICY_INVALID), "sts-policy-invalid"),
+    ],
+)
+def test_where_no_record_can_be_used_both_policies_apply(
+    shown: TlsFacts | None, sts: StsEvidence, about_sts: str
+) -> None:
+    assert results(shown, dane=UNUSABLE, sts=sts) == [("tlsa", "tlsa-invalid"), ("sts", about_sts)]
+
+
+def test_without_tls_both_policies_are_failed() -> None:
+    expected = [("tlsa", "starttls-not-supported"), ("sts", "starttls-not-supported")]
+    assert results(NOT_OFFERED, dane=UNUSABLE, sts=policy(StsMode.ENFORCE, MX)) == expected
+    assert results(NOT_OFFERED, dane=UNUSABLE, sts=policy(StsMode.NONE)) == expected[:1]
+
+
+def test_what_ends_before_tls_met_nothing() -> None:
+    """A host that is good enough so far, and says that it is closed today."""
+    assert found(None, dane=records(Tlsa(3, 1, 1, bytes(32)))) == ()
+    assert found(None, sts=policy(StsMode.ENFORCE, MX)) == ()

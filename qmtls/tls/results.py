@@ -61,17 +61,17 @@ def judge_session(
 ) -> tuple[Finding, ...]:
     """One for each policy that applied, none if nothing is to be told. `level` is that of our rule before evidence.
 
-    `found` None: evidence, a rule of ours or the host itself ended it before TLS was tried; what was published may be
-    at fault all the same. Two policies apply where no TLSA record can be used, because MTA-STS has its say then.
+    `found` None: it ended before TLS was tried. That is told only where what was published is the cause, and not the
+    connection. Two policies apply where no TLSA record can be used, because MTA-STS has its say then.
     """
     dane = evidence.dane or DaneEvidence()
     demand = dane.tlsas.demand if dane.tlsas is not None else Demand.NOTHING
-    about_dane = _by_dane(dane, found, now)
+    about_dane = _by_dane(level, dane, found, now)
     if dane.trouble or demand is Demand.MATCH:
         return about_dane
     if level is Level.DANE_ONLY and demand is Demand.NOTHING:
         return (Finding(PolicyType.TLSA, TlsResult.DANE_REQUIRED, "our rule for this domain demands TLSA records"),)
-    about_sts = _by_sts(evidence.sts or StsEvidence(), found, host)
+    about_sts = _by_sts(level, evidence.sts or StsEvidence(), found, host)
     if about_sts is not None:
         return (*about_dane, *about_sts)
     return about_dane or _without_policy(found)
@@ -94,7 +94,7 @@ def _without_policy(found: TlsFacts | NoTls | None) -> tuple[Finding, ...]:
             return (Finding(PolicyType.NONE, TlsResult.SUCCESS),)
 
 
-def _by_dane(dane: DaneEvidence, found: TlsFacts | NoTls | None, now: datetime) -> tuple[Finding, ...]:
+def _by_dane(level: Level, dane: DaneEvidence, found: TlsFacts | NoTls | None, now: datetime) -> tuple[Finding, ...]:
     tlsas = dane.tlsas
     if dane.trouble:
         return (Finding(PolicyType.TLSA, TlsResult.DNSSEC_INVALID, dane.trouble),)
@@ -103,10 +103,10 @@ def _by_dane(dane: DaneEvidence, found: TlsFacts | NoTls | None, now: datetime) 
     result, reason = TlsResult.SUCCESS, ""
     if isinstance(found, NoTls):
         result, reason = without_tls(found), found.words
-    elif tlsas.demand is Demand.ENCRYPT:
-        result, reason = TlsResult.TLSA_INVALID, "; ".join(tlsas.unusable[:3])
-    elif found is None:
+    elif found is None and (tlsas.demand is Demand.MATCH or level is not Level.DANE_ONLY):
         return ()
+    elif tlsas.demand is Demand.ENCRYPT or found is None:
+        result, reason = TlsResult.TLSA_INVALID, "; ".join(tlsas.unusable[:3])
     else:
         met, words = judge_dane(tlsas, found, dane.names, now)
         if not met:
@@ -118,11 +118,13 @@ def _record_text(record: Tlsa) -> str:
     return f"{record.usage} {record.selector} {record.matching} {record.data.hex()}"
 
 
-def _by_sts(sts: StsEvidence, found: TlsFacts | NoTls | None, host: str) -> tuple[Finding, ...] | None:
+def _by_sts(level: Level, sts: StsEvidence, found: TlsFacts | NoTls | None, host: str) -> tuple[Finding, ...] | None:
     """None = there is no policy."""
     policy = sts.policy.policy if sts.policy is not None else None
     if policy is None or policy.mode is StsMode.NONE:
-        return (Finding(PolicyType.STS, sts.broken),) if sts.broken is not None else None
+        if sts.broken is None:
+            return None
+        return (Finding(PolicyType.STS, sts.broken),) if found is not None or level is Level.STS else ()
     result, reason = TlsResult.SUCCESS, ""
     if not policy.covers(host):
         result, reason = TlsResult.VALIDATION_FAILURE, "the policy does not name this host"

@@ -146,7 +146,7 @@ UNUSABLE = records(Tlsa(1, 1, 1, bytes(32)))
         (facts(), policy(StsMode.ENFORCE, MX), "success"),
         (facts(18), policy(StsMode.ENFORCE, MX), "certificate-not-trusted"),
         (facts(name="else.example"), policy(StsMode.TESTING, MX), "certificate-host-mismatch"),
-        (None, policy(StsMode.ENFORCE, "else.example"), "validation-failure"),
+        (facts(), policy(StsMode.TESTING, "else.example"), "validation-failure"),
         (facts(), StsEvidence(broken=TlsResult.STS_POLICY_INVALID), "sts-policy-invalid"),
     ],
 )
@@ -163,6 +163,15 @@ def test_without_tls_both_policies_are_failed() -> None:
 
 
 def test_what_ends_before_tls_met_nothing() -> None:
-    """A host that is good enough so far, and says that it is closed today."""
+    """A host that says that it is closed today."""
     assert found(None, dane=records(Tlsa(3, 1, 1, bytes(32)))) == ()
     assert found(None, sts=policy(StsMode.ENFORCE, MX)) == ()
+    assert found(None, dane=UNUSABLE, sts=policy(StsMode.ENFORCE, MX)) == ()
+    assert found(None, sts=StsEvidence(broken=TlsResult.STS_POLICY_INVALID)) == ()
+
+
+def test_what_was_published_may_be_why_nothing_was_tried() -> None:
+    assert result(None, dane=UNUSABLE, level=Level.DANE_ONLY) == ("tlsa", "tlsa-invalid")
+    assert result(None, sts=policy(StsMode.ENFORCE, "else.example")) == ("sts", "validation-failure")
+    broken = StsEvidence(broken=TlsResult.STS_POLICY_INVALID)
+    assert result(None, sts=broken, level=Level.STS) == ("sts", "sts-policy-invalid")

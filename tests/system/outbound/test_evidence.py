@@ -115,6 +115,7 @@ def test_what_becomes_of_mail_to_each_domain(house: House, authority: Authority,
     with ExitStack() as stack:
         world = World(stack, authority, tmp_path)
         expected = dane(world, authority, stranger) | sts(world, authority, stranger)
+        expected |= both(world, authority, stranger)
         world.zones[SIGNED] += f"broken IN A {fresh_address()}\n"
         expected[f"broken.{SIGNED}"] = "cannot be looked up now"
         names = list(world.policies)
@@ -208,4 +209,30 @@ def sts(world: World, authority: Authority, stranger: Authority) -> dict[str, st
     world.policy("stslax", PLAIN, "testing", f"mx-stslax.{PLAIN}")
     world.policy("stsnone", PLAIN, "none", "nowhere.test")
     world.policy("stsdane", SIGNED, "enforce", f"mx-stsdane.{SIGNED}")
+    return expected
+
+
+def both(world: World, authority: Authority, stranger: Authority) -> dict[str, str]:
+    """Likewise, where no TLSA record can be used, and the domain has an MTA-STS policy."""
+    unusable = f"1 1 1 {'00' * 32}"
+
+    def named(host: str, by: Authority = authority) -> Credential:
+        return by.server(f"mx-{host}.{SIGNED}")
+
+    expected = {
+        world.domain("bothgood", SIGNED, unusable, named("bothgood")): "sts",
+        world.domain("bothca", SIGNED, unusable, named("bothca", stranger)): "cannot be trusted",
+        world.domain("bothname", SIGNED, unusable, named("else")): "showed a certificate for mx-else",
+        world.domain("bothplain", SIGNED, unusable): "STARTTLS is not offered, but MTA-STS",
+        world.domain("bothmx", SIGNED, unusable, named("bothmx")): "is passed over",
+        world.domain("bothlax", SIGNED, unusable, named("else", stranger)): "encrypt (unverified)",
+        world.domain("bothlaxplain", SIGNED, unusable): "of which none can be used",
+        world.domain("bothnone", SIGNED, unusable, named("else", stranger)): "encrypt (unverified)",
+    }
+    for name in ("bothgood", "bothca", "bothname", "bothplain"):
+        world.policy(name, SIGNED, "enforce", f"mx-{name}.{SIGNED}")
+    world.policy("bothmx", SIGNED, "enforce", f"*.else.{SIGNED}")
+    for name in ("bothlax", "bothlaxplain"):
+        world.policy(name, SIGNED, "testing", f"mx-{name}.{SIGNED}")
+    world.policy("bothnone", SIGNED, "none", "nowhere.test")
     return expected

@@ -156,6 +156,8 @@ def more_ways(world: World, house: House, authority: Authority) -> None:
     world.host("dane-stripped", below="signed.test", tls=False)
     world.names.records["_25._tcp.mx-dane-unusable.signed.test", "TLSA"] = [f"1 1 1 {'00' * 32}"]
     world.host("dane-unusable", below="signed.test", tls=False)
+    world.names.records["_25._tcp.mx-dane-unusable-sts.signed.test", "TLSA"] = [f"1 1 1 {'00' * 32}"]
+    world.policy(world.host("dane-unusable-sts", below="signed.test"), "mx-dane-unusable-sts.signed.test")
     world.policy(world.host("sts-stripped", tls=False), "mx-sts-stripped.test")
     world.host("requiretls")
     old = world.context("old-tls")

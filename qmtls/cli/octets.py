@@ -11,14 +11,13 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Network, ip_network
 
 from qmtls.spool.glance import Choice
 
 _PLAIN = re.compile(r"[ !#-\[\]-~]+")  # what JSON in ASCII writes as it is
 _ESCAPED = b"\\u"
 _END = b"}\r\n"  # of the envelope
-_ARRIVED = re.compile(rb'"arrival":\{"time":([0-9]+(?:\.[0-9]+)?),')
+_ARRIVED = re.compile(rb'"arrival":\{"time":([0-9]+(?:\.[0-9]+)?),"client":"([^"\\]*)"')
 
 
 def choice(args: argparse.Namespace, now: float, ruled: bool) -> Choice:
@@ -30,7 +29,8 @@ def _start(args: argparse.Namespace, now: float) -> Callable[[bytes, int], bool]
     needles = list(_needles(args))
     latest = now - args.older if args.older is not None else math.inf
     earliest = now - args.younger if args.younger is not None else -math.inf
-    timed = args.older is not None or args.younger is not None
+    networks = args.client if args.client is not None and args.client.networks else None
+    looks = networks is not None or args.older is not None or args.younger is not None
     larger = args.larger if args.larger is not None else -1
 
     def wanted(start: bytes, length: int) -> bool:
@@ -40,9 +40,10 @@ def _start(args: argparse.Namespace, now: float) -> Callable[[bytes, int], bool]
         if length - end - len(_END) <= larger:
             return False
         head = start[:end]
-        if timed:
-            arrived = _ARRIVED.search(head)
-            if arrived is not None and not earliest <= float(arrived[1]) <= latest:
+        if looks and (arrived := _ARRIVED.search(head)) is not None:
+            if not earliest <= float(arrived[1]) <= latest:
+                return False
+            if networks is not None and not networks.admit(arrived[2].decode("ascii", "replace"), ""):
                 return False
         return not needles or _holds_all(head, needles)
 
@@ -65,23 +66,11 @@ def _holds_all(text: bytes, needles: list[bytes]) -> bool:
 def _needles(args: argparse.Namespace) -> Iterator[bytes]:
     """What must be in an envelope that is meant, in lower case."""
     parts: list[str] = []
-    if args.sender is not None:
-        parts += ["null"] if args.sender == "<>" else args.sender.split("@")
-    if args.to is not None and args.to != "<>":
-        parts += args.to.split("@")
-    if args.domain is not None:
-        parts.append(args.domain.rstrip("."))
+    for word in (args.sender, args.to, args.domain):
+        if word is not None:
+            parts += ["null"] if word == "<>" else word.split("@")
     if args.client is not None:
-        parts.append(_client(args.client))
+        parts += args.client.identities
     for part in parts:
         if _PLAIN.fullmatch(part):
             yield part.lower().encode("ascii")
-
-
-def _client(text: str) -> str:
-    """A single address is written in one way only; a name is written as it is."""
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        return text
-    return str(network.network_address) if isinstance(network, IPv4Network) and network.prefixlen == 32 else ""

@@ -21,6 +21,7 @@ from qmtls.cli.home import why
 from qmtls.cli.output import DONE, FINDINGS, CommandError, clean
 from qmtls.cli.owner import as_owner_of
 from qmtls.delivery.holds import Hold, Holds
+from qmtls.net.openfiles import raise_limit
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Envelope
 from qmtls.spool.api import (
@@ -33,12 +34,18 @@ from qmtls.spool.api import (
     ordered_back,
 )
 from qmtls.spool.bins import is_bin
+from qmtls.spool.directories import MARK
 from qmtls.spool.files import Files, OsFiles
 from qmtls.spool.glance import ALL, Choice, Glance
 from qmtls.spool.history import decode_history, still_waiting
 from qmtls.spool.maildir import MaildirSpool
 
 HELD_LAST = "9"  # in an order by time, where times begin with a digit below it
+
+
+def plain_id(name: str) -> str:
+    """The id in a name that a mail reader gave to a message's file."""
+    return name.partition(MARK)[0]
 
 
 class State(Enum):
@@ -188,6 +195,7 @@ class Queue:
         self._now = 0.0
         self._stack = ExitStack()
         self._strangers: list[str] = []
+        self._unmarked = False
         self.bins: list[MaildirSpool] = []
 
     def __enter__(self) -> Self:
@@ -195,6 +203,7 @@ class Queue:
             found = sorted(os.scandir(self._path), key=lambda entry: entry.name)
         except OSError as problem:
             raise CommandError(f"{self._path}: {why(problem)}; --home names the home directory") from None
+        raise_limit()  # each bin takes three files
         self._stack.enter_context(as_owner_of(self._path))
         for entry in found:
             if not is_bin(entry.name) or not entry.is_dir():
@@ -227,12 +236,31 @@ class Queue:
     def find(self, ids: Iterable[str], now: float, wanted: Wanted = EVERY) -> Iterator[Entry]:
         """The messages of these ids, in this order, as far as there are any, and they are wanted."""
         self._now = now
-        places = ((spool, id) for id in dict.fromkeys(ids) if (spool := self._place(id)) is not None)
+        named = dict.fromkeys(map(plain_id, ids))
+        places = ((spool, id) for id in named if (spool := self._place(id)) is not None)
         for spool, group in groupby(places, key=itemgetter(0)):
             yield from self._read_all(spool, (id for _, id in group), wanted)
 
+    def has(self, id: str) -> bool:
+        """True if there is a message of that id, readable or not."""
+        return self._place(id) is not None
+
     def _place(self, id: str) -> MaildirSpool | None:
-        return next((spool for spool in self.bins if spool.look(id) is not None), None)
+        found = next((spool for spool in self.bins if spool.look(id) is not None), None)
+        if found is None and not self._unmarked:
+            self._unmark()
+            return self._place(id)
+        return found
+
+    def _unmark(self) -> None:
+        """Once for a command: a listing gives those their names back that a mail reader renamed."""
+        self._unmarked = True
+        for spool in self.bins:
+            try:
+                for _ in spool.scan():
+                    pass
+            except SpoolError as problem:
+                self._trouble(str(problem))
 
     def scan(self) -> Iterator[Waiting]:
         """Names and times of all messages."""
@@ -246,7 +274,8 @@ class Queue:
             names = (waiting for waiting in self._waiting(spool) if wanted.name(waiting))
             keys += [f"{_key(sort, spool, waiting)} {waiting.id} {number}" for waiting in names]
         keys.sort(reverse=sort is Sort.SIZE)
-        places = (key.rsplit(" ", 2)[1:] for key in keys)
+        # One that moved while it was listed may be there twice. Its keys are equal, but by the next time.
+        places = (key.rsplit(" ", 2)[1:] for key, _ in groupby(keys))
         for number_, group in groupby(places, key=itemgetter(1)):
             yield from self._read_all(self.bins[int(number_)], (id for id, _ in group), wanted)
 

@@ -6,15 +6,15 @@ Each command is a module with `add`, which describes its arguments and names the
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 from qmtls import __version__
-from qmtls.cli.home import DEFAULT, Home, default_home, moved
-from qmtls.cli.output import FINDINGS, CommandError
+from qmtls.cli.home import DEFAULT, Home, default_home, moved, why
+from qmtls.cli.output import FINDINGS, CommandError, nobody_reads
 from qmtls.cli.parser import Commands, Parser
 
 COMMANDS = (
@@ -74,8 +74,16 @@ def _named(argv: Sequence[str] | None) -> Sequence[str]:
     return rest[:1] if rest and rest[0] in COMMANDS else COMMANDS
 
 
+def _take_any_letter() -> None:
+    """A listing must not end at an address that the locale has no letters for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit status; only wrong usage and --help exit by themselves."""
+    _take_any_letter()
     if argv is None:
         argv = [*OTHER_NAMES.get(Path(sys.argv[0]).name, ()), *sys.argv[1:]]
     args, rest = build_parser(_named(argv)).parse_known_args(argv)
@@ -90,8 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as problem:
         print(f"{args.parser.prog}: {problem}", file=sys.stderr)
         return problem.status
-    except BrokenPipeError:  # `qmtls queue list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as problem:
+        if not isinstance(problem, BrokenPipeError):  # `qmtls queue list | head`
+            where = problem.filename or "standard output"
+            print(f"{args.parser.prog}: {where}: {why(problem)}", file=sys.stderr)
+        nobody_reads()
         return FINDINGS
     except KeyboardInterrupt:
         return FINDINGS

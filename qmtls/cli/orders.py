@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 
 from qmtls.cli.bins import Entry, State
 from qmtls.cli.home import why
 from qmtls.cli.inject import login_name
-from qmtls.cli.output import CommandError
 from qmtls.spool.api import BOUNCE, HOLD, RELEASE, Attempt, Filing
 from qmtls.spool.bins import poke
-from qmtls.spool.listing import FIRST_DUE, HELD_MTIME
+from qmtls.spool.listing import FIRST_DUE, HELD_MTIME, RETURN_MTIME
 from qmtls.spool.maildir import MaildirSpool
 
 THREADS = 8  # that unlink: each waits for the disk most of the time
@@ -47,28 +47,41 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`act` says for each message what was done. `would` is for who only asks: "would be held"."""
+    """`act` says for each of the messages what was done. `spares` says of one why it needs nothing; "" if it does.
 
-    act: Callable[[Batch], Sequence[str]]
+    `would` is for who only asks: "would be held".
+    """
+
+    act: Callable[[Batch, Sequence[Entry]], Sequence[str]]
+    spares: Callable[[Entry], str]
     would: str
 
 
 def carry_out(order: Order, batch: Batch) -> Sequence[str]:
     """For each message what was done to it, in a word. The owner of the bin hears of it, whatever happens."""
     path = batch.spool.path
+    todo = [entry for entry in batch.entries if not order.spares(entry)]
     try:
         with _alone(f"{path}/log"):
-            return order.act(batch)
+            done = iter(order.act(batch, todo) if todo else ())
+    except OSError as problem:
+        batch.trouble(f"{path}: the order was not given: {why(problem)}")
+        done = repeat(NOT_DONE)
     finally:
-        try:
-            poke(path)
-        except OSError as problem:
-            raise CommandError(f"{path}: {why(problem)}") from None
+        _tell_owner(batch)
+    return [order.spares(entry) or next(done) for entry in batch.entries]
+
+
+def _tell_owner(batch: Batch) -> None:
+    try:
+        poke(batch.spool.path)
+    except OSError as problem:
+        batch.trouble(f"{batch.spool.path}/owner: {why(problem)}: the service sees the order later, by itself")
 
 
 @contextmanager
 def _alone(directory: str) -> Iterator[None]:
-    """A lock that ends with the process; where the file system has none, there is none."""
+    """A lock that ends with the process; where the file system has none, there is none. OSError."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -83,44 +96,52 @@ def _alone(directory: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _retry(batch: Batch) -> Sequence[str]:
+def _is_due(entry: Entry) -> str:
+    match entry.state:
+        case State.HELD:
+            return "held"
+        case State.WAITING:
+            return ""
+        case _:
+            return "was due already"
+
+
+def _retry(batch: Batch, entries: Sequence[Entry]) -> Sequence[str]:
     now = time.time()
-    return [_retry_one(batch.spool, entry, now) for entry in batch.entries]
+    return [_retry_one(batch, entry.id, now) for entry in entries]
 
 
-def _retry_one(spool: MaildirSpool, entry: Entry, now: float) -> str:
-    if entry.state is State.HELD:
-        return "held"
-    if entry.state is not State.WAITING:
-        return "was due already"
-    found = spool.look(entry.id)  # another command may have held it since it was read
+def _retry_one(batch: Batch, id: str, now: float) -> str:
+    found = batch.spool.look(id)  # another command may have held it since it was read
     if found is None:
         return GONE
     if found.held:
         return "held"
     if not found.due:
         return "was due already"
-    return "due now" if _set_time(spool, entry.id, now) else GONE
+    try:
+        return "due now" if _set_time(batch.spool, id, now) else GONE
+    except OSError as problem:
+        return _not_done(batch, id, why(problem))
 
 
-def _hold(batch: Batch) -> Sequence[str]:
+def _is_held(entry: Entry) -> str:
+    return "was held already" if entry.waiting.held else ""
+
+
+def _hold(batch: Batch, entries: Sequence[Entry]) -> Sequence[str]:
     words = _sentence(f"held by {login_name()}", batch.note)
-
-    def hold(entry: Entry) -> Filing | str:
-        return "was held already" if entry.waiting.held else _filing(entry, HOLD, words, held=True)
-
-    return _record(batch, hold, "held")
+    return _record(batch, [_filing(entry, HOLD, words, held=True) for entry in entries], "held")
 
 
-def _release(batch: Batch) -> Sequence[str]:
+def _has_no_order(entry: Entry) -> str:
+    return "" if entry.waiting.held or entry.waiting.returning else _still_ruled(entry, "was not held")
+
+
+def _release(batch: Batch, entries: Sequence[Entry]) -> Sequence[str]:
     words = _sentence(f"released by {login_name()}", batch.note)
-
-    def release(entry: Entry) -> Filing | str:
-        ordered = entry.waiting.held or entry.waiting.returning
-        return _filing(entry, RELEASE, words) if ordered else "was not held"
-
-    said = _record(batch, release, "released")
-    return [_still_ruled(entry, word) for entry, word in zip(batch.entries, said, strict=True)]
+    said = _record(batch, [_filing(entry, RELEASE, words) for entry in entries], "released")
+    return [_still_ruled(entry, word) for entry, word in zip(entries, said, strict=True)]
 
 
 def _still_ruled(entry: Entry, word: str) -> str:
@@ -128,13 +149,17 @@ def _still_ruled(entry: Entry, word: str) -> str:
     return word if ruled is None or word in (GONE, NOT_DONE) else f"{word}, but {ruled.sentence}"
 
 
-def _bounce(batch: Batch) -> Sequence[str]:
+def _never(entry: Entry) -> str:
+    return ""
+
+
+def _bounce(batch: Batch, entries: Sequence[Entry]) -> Sequence[str]:
     words = _sentence("returned by the administrator before it could be delivered", batch.note)
-    return _record(batch, lambda entry: _filing(entry, BOUNCE, words, returning=True), "returns to its sender")
+    return _record(batch, [_filing(entry, BOUNCE, words, returning=True) for entry in entries], "returns to its sender")
 
 
-def _remove(batch: Batch) -> Sequence[str]:
-    ids = [entry.id for entry in batch.entries]
+def _remove(batch: Batch, entries: Sequence[Entry]) -> Sequence[str]:
+    ids = [entry.id for entry in entries]
     chunks = [ids[n : n + CHUNK] for n in range(0, len(ids), CHUNK)]
     with ThreadPoolExecutor(min(THREADS, len(chunks))) as pool:
         stuck = set[str]().union(*pool.map(batch.spool.take_away, chunks))
@@ -144,7 +169,9 @@ def _remove(batch: Batch) -> Sequence[str]:
 
 
 def _sentence(words: str, note: str) -> str:
-    return f"{words}: {' '.join(note.split())}" if note.strip() else words
+    """What the terminal sent that is no text must not get into logs and reports."""
+    note = " ".join(note.encode("utf-8", "replace").decode("utf-8").split())
+    return f"{words}: {note}" if note else words
 
 
 def _filing(entry: Entry, event: str, words: str, *, held: bool = False, returning: bool = False) -> Filing:
@@ -153,45 +180,48 @@ def _filing(entry: Entry, event: str, words: str, *, held: bool = False, returni
     return Filing(entry.id, attempt, now, held, returning)
 
 
-def _record(batch: Batch, order: Callable[[Entry], Filing | str], word: str) -> Sequence[str]:
-    """`order` makes what is to be filed of a message, or says why nothing is."""
-    spool = batch.spool
-    orders = [order(entry) for entry in batch.entries]
-    filings = [one for one in orders if isinstance(one, Filing)]
-    said = {}
-    for filing, problem in zip(filings, spool.record(filings), strict=True):
-        if problem is None:
-            said[filing.id] = word if _in_force(spool, filing) else GONE
-        else:
-            said[filing.id] = NOT_DONE
-            batch.trouble(f"{spool.path}: {filing.id}: the order is not on the disk: {problem}")
+def _record(batch: Batch, filings: Sequence[Filing], word: str) -> Sequence[str]:
+    said = []
+    for filing, problem in zip(filings, batch.spool.record(filings), strict=True):
+        if problem is not None:
             batch.full = batch.full or problem.full
-    return [said[one.id] if isinstance(one, Filing) else one for one in orders]
+            said.append(_not_done(batch, filing.id, f"the order is not on the disk: {problem}"))
+            continue
+        try:
+            said.append(word if _in_force(batch.spool, filing) else GONE)
+        except OSError as error:
+            said.append(_not_done(batch, filing.id, why(error)))
+    return said
+
+
+def _not_done(batch: Batch, id: str, words: str) -> str:
+    batch.trouble(f"{batch.spool.path}: {id}: {words}")
+    return NOT_DONE
 
 
 def _in_force(spool: MaildirSpool, filing: Filing) -> bool:
-    """False: the message is gone. The end of an attempt in the very same moment may have set its own time, once."""
+    """False: the message is gone. The end of an attempt in the very same moment may have set its own time, once.
+    OSError."""
     try:
         mtime = os.lstat(f"{spool.path}/cur/{filing.id}").st_mtime
     except FileNotFoundError:
         return False
-    return not filing.held or mtime < FIRST_DUE or _set_time(spool, filing.id, HELD_MTIME)
+    if mtime < FIRST_DUE or not (filing.held or filing.returning):
+        return True
+    return _set_time(spool, filing.id, HELD_MTIME if filing.held else RETURN_MTIME)
 
 
 def _set_time(spool: MaildirSpool, id: str, seconds: float) -> bool:
-    """False if it is gone."""
-    path = f"{spool.path}/cur/{id}"
+    """False if it is gone. OSError."""
     try:
-        os.utime(path, (seconds, seconds), follow_symlinks=False)
+        os.utime(f"{spool.path}/cur/{id}", (seconds, seconds), follow_symlinks=False)
     except FileNotFoundError:
         return False
-    except OSError as problem:
-        raise CommandError(f"{path}: {why(problem)}") from None
     return True
 
 
-RETRY = Order(_retry, "would be due")
-HOLDING = Order(_hold, "would be held")
-RELEASING = Order(_release, "would be released")
-BOUNCING = Order(_bounce, "would return to its sender")
-REMOVING = Order(_remove, "would be removed")
+RETRY = Order(_retry, _is_due, "would be due")
+HOLDING = Order(_hold, _is_held, "would be held")
+RELEASING = Order(_release, _has_no_order, "would be released")
+BOUNCING = Order(_bounce, _never, "would return to its sender")
+REMOVING = Order(_remove, _never, "would be removed")

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 findings or not found, 2 wrong usage. `sendmail` alone ha
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,10 @@ Row = Mapping[str, object]
 
 _dump = json.JSONEncoder(ensure_ascii=True).encode
 
-_UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)), "?")
+# Controls, what turns the direction of writing, and surrogates, which no terminal can be sent.
+_UNPRINTABLE = dict.fromkeys(
+    (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)), "?"
+)
 
 
 class CommandError(Exception):
@@ -38,6 +42,13 @@ def emit(rows: Iterable[Row], as_json: bool, text: Callable[[Row], str]) -> None
 def clean(text: str) -> str:
     """`text` with control characters shown as "?": what a peer wrote must not steer a terminal."""
     return text if text.isprintable() else text.translate(_UNPRINTABLE)
+
+
+def nobody_reads() -> None:
+    """From now on standard output goes nowhere, also what is still on its way: its reader went, or its disk is full."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def local_time(seconds: float) -> str:

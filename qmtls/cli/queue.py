@@ -84,7 +84,7 @@ def run_show(args: argparse.Namespace) -> int:
         for entry in queue.find(args.ids, time.time()):
             seen.add(entry.id)
             _print([entry], args.json, details, partial(details_text, first_probe=first_probe(home)))
-    return trouble.status | queuechange.missing(args.ids, seen)
+        return queuechange.missing(queue, args.ids, seen) | trouble.status
 
 
 def run_stat(args: argparse.Namespace) -> int:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import islice
 
-from qmtls.cli.bins import Entry, Queue, Trouble
+from qmtls.cli.bins import Entry, Queue, Trouble, plain_id
 from qmtls.cli.home import Home
 from qmtls.cli.orders import BOUNCING, HOLDING, NOT_DONE, RELEASING, REMOVING, RETRY, Batch, Order, carry_out
-from qmtls.cli.output import DONE, FINDINGS, CommandError, clean
+from qmtls.cli.output import DONE, FINDINGS, CommandError, clean, nobody_reads
 from qmtls.cli.parser import Commands, Parser
 from qmtls.cli.pause import standing
 from qmtls.cli.queuefilter import add_filters, filtered, wanted
@@ -28,6 +28,7 @@ from qmtls.net.openfiles import raise_limit
 from qmtls.net.sharedsync import SharedSync
 from qmtls.spool.api import SpoolError
 from qmtls.spool.files import OsFiles
+from qmtls.wording import counted
 
 BATCH = 2000  # messages whose orders share their syncs; each has a file open meanwhile
 FROM_STDIN = "-"
@@ -59,17 +60,17 @@ def _add(below: Commands, name: str, summary: str, about: str, note: str, order:
 
 def run(args: argparse.Namespace, order: Order) -> int:
     """Does `order` to the messages that are named, or match."""
-    if not args.ids and not filtered(args):
+    named, by_filter = bool(args.ids), filtered(args)
+    if not named and not by_filter:
         args.parser.error("name messages by ID, or choose them by --from, --to, --domain and the like")
     home, trouble, now = args.home, Trouble(), time.time()
-    args.ids = list(_ids(args.ids)) if args.ids else []
-    named = bool(args.ids) or not filtered(args)
-    seen, count = set[str](), 0
+    ids = list(_ids(args.ids))
     doing = (named or args.yes or not _at_terminal()) and not args.dry_run
     files = OsFiles(SharedSync(lambda: 0.0))  # no haste: however long one takes, thousands of others take longer
     with Queue(home.queue, trouble, standing(home, trouble), files) as queue:
         meant = replace(wanted(args, now, bool(queue.holds)), history=False)
-        chosen = queue.find(args.ids, now, meant) if named else queue.entries(now, wanted=meant)
+        chosen = queue.find(ids, now, meant) if named else queue.entries(now, wanted=meant)
+        seen, count = set[str](), 0
         for batch in _batches(chosen, _batch_size() if doing else BATCH):
             count += len(batch)
             if named:
@@ -77,38 +78,47 @@ def run(args: argparse.Namespace, order: Order) -> int:
             if doing:
                 _carry_out(order, batch, getattr(args, "note", ""), trouble)
             elif args.dry_run:
-                _print(batch, [order.would] * len(batch))
+                _print(batch, [order.spares(entry) or order.would for entry in batch])
         if doing:
             _finish(order, queue, home, trouble)
-    if not named and not doing and not args.dry_run and count:
-        print(
-            f"{count} message{'s match' if count != 1 else ' matches'}; nothing was changed: --yes does it, "
-            "--dry-run shows them",
-            file=sys.stderr,
-        )
+        status = missing(queue, ids, seen, by_filter) if named else DONE
+    if not count and not ids:
+        print("no ids on standard input" if named else _none(trouble), file=sys.stderr)
         return FINDINGS
-    if not count and not args.ids:
-        print("no such message", file=sys.stderr)
+    if not (named or doing or args.dry_run):
+        words = f"{counted(count, 'message')} match{'es' if count == 1 else ''}"
+        print(f"{words}; nothing was changed: --yes does it, --dry-run shows them", file=sys.stderr)
         return FINDINGS
-    return trouble.status | missing(args.ids, seen)
+    return trouble.status | status
+
+
+def _none(trouble: Trouble) -> str:
+    return "no message that can be read matches" if trouble.status else "no message matches"
 
 
 def _at_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def missing(ids: Sequence[str], seen: set[str]) -> int:
-    """Names those ids that are not there."""
-    lost = [id for id in ids if id not in seen]
+def missing(queue: Queue, ids: Iterable[str], seen: Container[str], by_filter: bool = False) -> int:
+    """Names those ids that are not there, or that the filter leaves out. What cannot be read was named before."""
+    lost = [id for id in dict.fromkeys(map(plain_id, ids)) if id not in seen]
     for id in lost:
-        print(f"qmtls: {clean(id)}: no such message; it was delivered, removed, or never was", file=sys.stderr)
+        if not queue.has(id):
+            words = "no such message; it was delivered, removed, or never was"
+        elif by_filter:
+            words = "is in the queue, but not what the filter says"
+        else:
+            continue
+        print(f"qmtls: {clean(id)}: {words}", file=sys.stderr)
     return FINDINGS if lost else DONE
 
 
 def _ids(given: Sequence[str]) -> Iterator[str]:
     for id in given:
         if id == FROM_STDIN:
-            yield from filter(None, (line.strip() for line in sys.stdin))
+            lines = (line.strip() for line in sys.stdin.buffer)
+            yield from (line.decode("ascii", "backslashreplace") for line in lines if line)
         else:
             yield id
 
@@ -127,15 +137,18 @@ def _carry_out(order: Order, entries: Sequence[Entry], note: str, trouble: Troub
     by_bin: dict[str, list[Entry]] = {}
     for entry in entries:
         by_bin.setdefault(entry.bin.name, []).append(entry)
-    words: dict[str, str] = {}
+    words: dict[tuple[str, str], str] = {}
     full = False
-    for of_bin in by_bin.values():
+    for name, of_bin in by_bin.items():
         batch = Batch(of_bin[0].bin, of_bin, note, trouble)
         said = carry_out(order, batch)
-        words.update((entry.id, word) for entry, word in zip(of_bin, said, strict=True))
+        words.update(((name, entry.id), word) for entry, word in zip(of_bin, said, strict=True))
         full = full or batch.full
-    done = [entry for entry in entries if words[entry.id] != NOT_DONE]
-    _print(done, [words[entry.id] for entry in done])
+    told = [(entry, word) for entry in entries if (word := words[entry.bin.name, entry.id]) != NOT_DONE]
+    try:
+        _print([entry for entry, _ in told], [word for _, word in told])
+    except BrokenPipeError:  # `| head`: who reads no further wanted all of them done nevertheless
+        nobody_reads()
     if full:
         raise CommandError("the disk is full: orders for those that are not named here were not given")
 
@@ -147,7 +160,7 @@ def _print(entries: Sequence[Entry], words: Sequence[str]) -> None:
         clean(f"{entry.id}: {word} (<{entry.sender}> to {one_line(entry.addresses) or 'nobody left'})")
         for entry, word in zip(entries, words, strict=True)
     ]
-    print("\n".join(lines))
+    print("\n".join(lines), flush=True)
 
 
 def _finish(order: Order, queue: Queue, home: Home, trouble: Callable[[str], None]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,3 +220,82 @@ def test_a_message_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
         entries = list(seen.find(IDS, 0.0))
         assert list(carry_out(REMOVING, Batch(entries[0].bin, entries, "", heard.append))) == ["", "", ""]
     assert len(heard) == 3
+
+
+class EndsMeanwhile(OsFiles):
+    """An attempt that looked at the time before the order came sets its own behind it, once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def sync(self, fd: int) -> None:
+        super().sync(fd)
+        if self._path.exists():
+            super().set_mtime(str(self._path), DUE)
+
+
+@pytest.mark.parametrize("name", ["hold", "bounce"])
+def test_an_attempt_that_ends_in_the_very_same_moment(tmp_path: Path, name: str) -> None:
+    fill(tmp_path)
+    give(tmp_path, ORDERS[name], EndsMeanwhile(tmp_path / "1/cur/fresh"))
+    found = {waiting.id: waiting for waiting in MaildirSpool(tmp_path / "1").scan()}["fresh"]
+    assert (found.held, found.returning) == (name == "hold", name == "bounce")
+
+
+def test_an_owner_that_cannot_be_told_is_no_reason_to_keep_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path)
+
+    def refuse(bin: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("qmtls.cli.orders.poke", refuse)
+    heard: list[str] = []
+    with Queue(tmp_path, heard.append) as seen:
+        entries = list(seen.find(IDS, 0.0))
+        said = carry_out(HOLDING, Batch(entries[0].bin, entries, "", heard.append))
+    assert list(said) == ["held", "held", "was held already"]
+    assert [line.partition("1/owner: ")[2][:17] for line in heard] == ["Permission denied"]
+
+
+@pytest.mark.parametrize("name", ["retry", "hold"])
+def test_a_time_that_cannot_be_set_is_named_and_the_others_are_done(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's file."""
+    fill(tmp_path)
+    spool = MaildirSpool(tmp_path / "1")
+    store(spool, "theirs")
+    assert spool.record([Filing("theirs", TRIED, DUE)]) == [None]
+    set_time = os.utime
+
+    def refuse(path: str, *args: Any, **more: Any) -> None:
+        if str(path).endswith("theirs"):
+            raise PermissionError(1, "Operation not permitted")
+        set_time(path, *args, **more)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    heard: list[str] = []
+    with Queue(tmp_path, heard.append) as seen:
+        entries = list(seen.find(["theirs", "tried"], 0.0))
+        said = carry_out(ORDERS[name], Batch(entries[0].bin, entries, "", heard.append))
+    assert list(said) == ["", "due now" if name == "retry" else "held"]
+    assert len(heard) == 1
+    assert "theirs" in heard[0]
+    assert "Operation not permitted" in heard[0]
+
+
+def test_a_bin_that_takes_no_orders_does_not_keep_the_others_from_theirs(tmp_path: Path) -> None:
+    fill(tmp_path)
+    heard: list[str] = []
+    with Queue(tmp_path, heard.append) as seen:
+        entries = list(seen.find(IDS, 0.0))
+        (tmp_path / "1/log").rename(tmp_path / "1/elsewhere")
+        assert list(carry_out(RETRY, Batch(entries[0].bin, entries, "", heard.append))) == [
+            "was due already",
+            "",
+            "held",
+        ]
+    assert len(heard) == 1

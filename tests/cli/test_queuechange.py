@@ -5,13 +5,16 @@ from __future__ import annotations
 import email
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from qmtls.spool.api import Attempt, Filing
 from qmtls.spool.maildir import MaildirSpool
 from tests.cli.conftest import Cli
 from tests.cli.test_queue import REASON, ids, put, queue  # noqa: F401
@@ -239,3 +242,150 @@ def test_as_qmail_shows_it(cli: Cli, queue: Path) -> None:  # noqa: F811
         "messages in queue but not yet preprocessed: 1",
     ]
     assert json.loads(cli("queue", "list", "--format", "json").out.splitlines()[0])["id"] == "0001a"
+
+
+def test_no_ids_on_standard_input_is_nobody_not_the_filter_alone(cli: Cli, queue: Path) -> None:  # noqa: F811
+    for arguments in (("-", "--younger", "1w", "--yes"), ("-",)):
+        result = cli("queue", "remove", *arguments, stdin=b"\n\n")
+        assert (result.status, result.out) == (1, "")
+        assert "no ids on standard input" in result.err
+    assert len(ids(cli)) == 3
+
+
+def test_whatever_comes_on_standard_input(cli: Cli, queue: Path) -> None:  # noqa: F811
+    result = cli("queue", "hold", "-", stdin=b" 0001a \r\n\xff\x1b[2J\n\0\n0001a\n")
+    assert (result.status, result.out.count(": held")) == (1, 1)
+    assert result.err.count("no such message") == 2
+    assert "\x1b" not in result.err
+
+
+def test_a_message_that_a_mail_reader_renamed_is_found(cli: Cli, queue: Path) -> None:  # noqa: F811
+    cur = queue / "queue/1/cur"
+    (cur / "0001a").rename(cur / "0001a:2,S")
+    shown = cli("queue", "show", "0001a")
+    assert (shown.status, shown.err) == (0, "")
+    (cur / "0001a").rename(cur / "0001a:2,FS")
+    held = cli("queue", "hold", "0001a:2,FS", "0001a")
+    assert (held.status, held.out.count(": held"), held.err) == (0, 1, "")
+    assert rows(cli)["0001a"]["held"] is True
+
+
+def test_an_id_that_the_filter_leaves_out_is_not_said_to_be_gone(cli: Cli, queue: Path) -> None:  # noqa: F811
+    result = cli("queue", "hold", "0001a", "0002b", "--from", "joe@a.test")
+    assert (result.status, result.out.count(": held")) == (1, 1)
+    assert result.err == "qmtls: 0002b: is in the queue, but not what the filter says\n"
+
+
+def test_a_file_that_is_cut_is_not_said_to_be_gone(cli: Cli, queue: Path) -> None:  # noqa: F811
+    path = queue / "queue/1/cur/0001a"
+    octets = path.read_bytes()[:-1]
+    path.write_bytes(octets)
+    for command in (("show",), ("hold",), ("remove", "--yes"), ("remove", "--from", "@a.test")):
+        result = cli("queue", *command, "0001a")
+        assert (result.status, result.out) == (1, "")
+        assert "0001a: cut short" in result.err
+        assert "no such message" not in result.err
+    assert path.read_bytes() == octets
+    alone = cli("queue", "remove", "--domain", "nobody.test", "--state", "waiting")
+    assert "no message" in alone.err
+
+
+@pytest.mark.parametrize(
+    ("verb", "id", "said"),
+    [
+        ("hold", "0001a", "would be held"),
+        ("hold", "0003c", "was held already"),
+        ("release", "0003c", "would be released"),
+        ("release", "0001a", "was not held"),
+        ("retry", "0001a", "would be due"),
+        ("retry", "0002b", "was due already"),
+        ("retry", "0003c", "held"),
+        ("bounce", "0002b", "would return to its sender"),
+    ],
+)
+def test_a_dry_run_says_what_would_be_done(cli: Cli, queue: Path, verb: str, id: str, said: str) -> None:  # noqa: F811
+    before = rows(cli)
+    dry = cli("queue", verb, id, "--dry-run")
+    assert (dry.status, dry.out.partition(" (")[0]) == (0, f"{id}: {said}")
+    assert rows(cli) == before
+
+
+def test_a_note_that_is_no_text(cli: Cli, queue: Path) -> None:  # noqa: F811
+    """As a terminal of another character set sends it."""
+    assert cli("queue", "hold", "0001a", "--note", "caf\udce9 \u00e9").status == 0
+    assert str(rows(cli)["0001a"]["reason"]).endswith(f": caf? \u00e9; {REASON}")
+
+
+def test_the_locale_has_no_letter_for_an_address(queue: Path) -> None:  # noqa: F811
+    put(queue, "0004d", "ann@b.test", sender=None, tried=False)
+    MaildirSpool(queue / "queue/1").record(
+        [Filing("0004d", Attempt(1.0, deferred=(0,), reasons=((0, "\udce9 \u00e9 \u202e"),)), 1e9)]
+    )
+    done = command(queue, "list", encoding="ascii:strict")
+    assert (done.returncode, "? \\xe9 ?" in done.stdout, done.stderr) == (0, True, "")
+    done = command(queue, "list", encoding="utf-8:strict")
+    assert (done.returncode, "? \u00e9 ?" in done.stdout, done.stderr) == (0, True, "")
+
+
+def command(home: Path, *arguments: str, encoding: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | more
+    return subprocess.run(
+        [sys.executable, "-m", "qmtls.cli.main", "--home", home, "queue", *arguments],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        encoding="utf-8",
+        check=False,
+        **more,
+    )
+
+
+def test_a_listing_that_cannot_be_written(queue: Path) -> None:  # noqa: F811
+    with Path("/dev/full").open("w") as full:
+        done = command(queue, "list", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "qmtls queue list: standard output: No space left on device\n"
+
+
+def test_who_reads_no_further_gets_all_done(queue: Path) -> None:  # noqa: F811
+    """`qmtls queue hold … | head`: two batches, and nobody reads a word."""
+    for n in range(2100):
+        put(queue, f"1{n:04d}", "ann@z.test", tried=False)
+    read, write = os.pipe()
+    os.close(read)
+    done = command(queue, "hold", "--domain", "z.test", stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert command(queue, "stat", "--json").stdout == '{"messages": 2103, "new": 1, "held": 2101}\n'
+
+
+def test_many_bins(queue: Path) -> None:  # noqa: F811
+    """Each takes three open files."""
+    for bin in range(2, 62):
+        put(queue, f"2{bin:04d}", "ann@z.test", bin=str(bin), tried=False)
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    done = command(queue, "list", "--domain", "z.test", "--json", preexec_fn=few)
+    assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, 60, "")
+
+
+def test_the_same_id_in_two_bins(cli: Cli, queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A queue that was restored beside itself: what is said of the one is not said of the other."""
+    put(queue, "0001a", "ann@e.test bob@e.test", bin="7")
+    take_away = MaildirSpool.take_away
+    monkeypatch.setattr(
+        MaildirSpool, "take_away", lambda spool, ids: ids if spool.name == "1" else take_away(spool, ids)
+    )
+    result = cli("queue", "remove", "--from", "joe@a.test")
+    assert result.out == "0001a: removed (<joe@a.test> to bob@e.test)\n"
+    assert "queue/1: 0001a: cannot be removed" in result.err
+
+
+def test_a_message_that_moves_while_it_is_listed_is_named_once(
+    cli: Cli,
+    queue: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scan = MaildirSpool.scan
+    monkeypatch.setattr(MaildirSpool, "scan", lambda spool: [*scan(spool), *scan(spool)])
+    assert cli("queue", "hold", "--younger", "1w").out.count("held") == 3

@@ -95,16 +95,18 @@ def programs() -> tuple[str, str]:
 
 class Names:
     """`records` are lines of a zone file, by zone. `broken` is a name of the signed zone whose A record's signature is
-    bad. `server` is unbound's address and port, `careless` those of one that checks nothing."""
+    bad. `server` is unbound's address and port, `careless` those of one that checks nothing. `at`: a loopback address,
+    of which unbound takes port 53 too, for those who know of no other port."""
 
-    def __init__(self, directory: Path, signed: str, plain: str, broken: str) -> None:
+    def __init__(self, directory: Path, signed: str, plain: str, broken: str, at: str = "") -> None:
         self._nsd, self._unbound = programs()
         self._directory = directory
         self._running: list[subprocess.Popen[bytes]] = []
         self._port = free_port()
         anchor = self._write_zones(signed, plain, broken)
         self._write("nsd.conf", NSD.format(port=self._port, directory=directory, signed=SIGNED, plain=PLAIN))
-        self.server = self._configure("unbound", "validator iterator", f'trust-anchor: "{anchor}"')
+        more = f"\n  interface: {at}@53" if at else ""
+        self.server = self._configure("unbound", "validator iterator", f'trust-anchor: "{anchor}"{more}')
         self.careless = self._configure("careless", "iterator", "")
 
     def _write(self, name: str, text: str) -> Path:

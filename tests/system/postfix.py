@@ -105,10 +105,15 @@ class Postfix:
             if above.stat().st_mode & 0o011 != 0o011:
                 above.chmod(above.stat().st_mode | 0o011)
 
-    def start(self) -> None:
+    def start(self, *prefix: str) -> None:
+        """`prefix`: a program that runs it."""
         with (self._directory / "output").open("wb") as output:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                [*prefix, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         wait_for(self._greets, "Postfix")
 

@@ -1,7 +1,7 @@
 """Postfix as the client at each of its TLS levels, and qmtls as the server: with TLS, and without a certificate.
 
-What Postfix demands is met or not by what qmtls shows; the Received field of what came says how it came. `dane` is left
-out: Postfix asks the resolver of this host's resolv.conf for it, which is nobody's to change here.
+What Postfix demands is met or not by what qmtls shows; the Received field of what came says how it came. `dane` and
+`dane-only` are in test_postfix_dane, with a signed zone.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from qmtls.cli.bins import Entry, Queue
-from qmtls.cli.handshakes import handshakes, handshakes_text
+from qmtls.cli.handshakes import handshake_text, handshakes, sessions_text
 from qmtls.cli.home import Home
 from qmtls.cli.hops import hop_of
 from qmtls.cli.output import DONE, FINDINGS, USAGE, CommandError, Row, clean, emit, local_time
@@ -43,9 +43,9 @@ def add(commands: Commands) -> None:
         "every rule considered, in order, and what mail waits for",
         run=run,
         about="Says for a recipient, a domain, a host or a queued message which rules were looked at, with file and\n"
-        "line, which one wins and why the others do not, what DNS (DANE) and MTA-STS say and how old that is, and\n"
-        "what a message's attempts said. No host is connected to; `qmtls probe` does that. Exit status 1 if mail\n"
-        "waits, or would.",
+        "line, which one wins and why the others do not, what DNS (DANE) and MTA-STS say and how old that is, what\n"
+        "the last handshakes showed, and what a message's attempts said. No host is connected to; `qmtls probe` does\n"
+        "that. Exit status 1 if mail waits, or would.",
         examples="  qmtls policy explain joe@example.org\n"
         "  qmtls policy explain example.org --host mx.example.org --offline\n"
         "  qmtls policy explain '[relay.example.net]:587'\n  qmtls policy explain QUEUE-ID",
@@ -65,8 +65,9 @@ def run(args: argparse.Namespace) -> int:
     if entry is not None:
         return _explain_message(args, settings, entry)
     hop = _next_hop(args, settings)
-    rows = list(_hop_rows(hop, _view(args, settings, hop), settings))
-    rows += handshakes(home, hop.domain, time.time())
+    view = _view(args, settings, hop)
+    rows = list(_hop_rows(hop, view, settings))
+    rows += _seen(home, hop, view)
     rows += _waiting_rows(home, hop.domain)
     emit(rows, args.json, _text)
     return FINDINGS if _waits(rows) else DONE
@@ -98,6 +99,12 @@ def _view(args: argparse.Namespace, settings: Settings, hop: NextHop) -> View:
             return ask(settings, home.state, question, SECONDS)
     except (GaveUp, ContextError) as problem:
         raise CommandError(str(problem)) from None
+
+
+def _seen(home: Home, hop: NextHop, view: View) -> list[Row]:
+    """What connections to its hosts showed last."""
+    hosts = [(host.host or next(iter(host.addresses), ""), hop.port) for host in view.hosts]
+    return [] if hop.is_socket else handshakes(home, hop.domain, hosts, time.time())
 
 
 def _host(args: argparse.Namespace) -> str:
@@ -142,7 +149,7 @@ def _explain_message(args: argparse.Namespace, settings: Settings, entry: Entry)
             view = _view(args, settings, job.next_hop)
             rows += _hop_rows(job.next_hop, view, settings)
             kept += _kept(job.next_hop, view, settings)
-            rows += handshakes(args.home, job.next_hop.domain, time.time())
+            rows += _seen(args.home, job.next_hop, view)
     rows += [{"kind": "change", "text": text} for text in changes(entry, kept)]
     waits = tls_words(entry, settings.policy_retest)
     then = again(entry), waits and f"it {waits}", end_words(entry, settings.policy_lifetime)
@@ -332,7 +339,8 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
     "terms": lambda row: f"  at most: {row['text']}",
     "login": lambda row: f"     login: {row['text']}",
     "demand": lambda row: f"    => {'mail waits: ' if row['waits'] else ''}{row['text']} ({row['rule']})",
-    "handshakes": handshakes_text,
+    "handshake": handshake_text,
+    "sessions": sessions_text,
     "change": lambda row: f"  has to change: {row['text']}",
     "then": lambda row: f"  then: {row['text']}",
 }

@@ -52,6 +52,14 @@ STEPS: tuple[tuple[str, ...], ...] = (
  sending_ip, receiving_ip, reason, sessions FROM tls_sessions_before""",
         "DROP TABLE tls_sessions_before",
     ),
+    (
+        """CREATE TABLE handshakes (
+ host TEXT NOT NULL, port INTEGER NOT NULL, time REAL NOT NULL, address TEXT NOT NULL, domain TEXT NOT NULL,
+ met INTEGER NOT NULL, tls TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (host, port, time, address, domain)
+ ) WITHOUT ROWID""",
+        "CREATE INDEX handshakes_by_domain ON handshakes (domain, time)",
+        "CREATE INDEX handshakes_by_time ON handshakes (time)",
+    ),
 )
 VERSION = len(STEPS)
 

@@ -1,9 +1,9 @@
 """The thread that writes the ledger, so that neither the reactor nor mail ever waits for it.
 
-`saw` and `session` only add to sums in memory, under a lock that the writer holds for moments. The writer takes what
-has come together in about a second and writes it in one transaction for each kind. What cannot be written is kept and
-tried again, up to a bound; beyond it history is lost, and mail is not. Trouble is said once when it begins and once
-when it is over.
+`saw`, `session` and `handshake` only add to what is in memory, under a lock that the writer holds for moments. The
+writer takes what has come together in about a second and writes it in one transaction for each kind. What cannot be
+written is kept and tried again, up to a bound; beyond it history is lost, and mail is not. Trouble is said once when it
+begins and once when it is over. What is too old to be kept is removed once an hour.
 A process that is killed takes about a second of history with it.
 """
 
@@ -12,12 +12,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from threading import Event, Lock, Thread
 
 from twisted.internet.defer import Deferred
 
 from qmtls.ledger.clients import ClientSeen, Sightings, forget_addresses, write_sightings
+from qmtls.ledger.handshakes import Handshake, LastHandshakes, forget_handshakes, write_handshakes
 from qmtls.ledger.schema import LedgerError, ledger_error, open_ledger
 from qmtls.ledger.tlsresults import SessionSums, day_of, forget_sessions, write_sessions
 from qmtls.tls.results import TlsSession
@@ -27,7 +29,45 @@ Back = Callable[..., object]
 GATHER_SECONDS = 1.0  # for one transaction
 RETRY_SECONDS = 10.0  # between attempts in time of trouble
 MOST = 10_000  # sums kept in memory; about 5 MB
+MOST_HOSTS = 2000  # with their last handshakes; about 5 MB too
+FORGET_SECONDS = 3600.0  # between two looks at what is too old
 PATIENT = 3  # busy answers in a row before that is trouble
+
+
+class _Batch:
+    """What waits to be written."""
+
+    __slots__ = ("handshakes", "seen", "sessions")
+
+    def __init__(self) -> None:
+        self.seen = Sightings(MOST)
+        self.sessions = SessionSums(MOST)
+        self.handshakes = LastHandshakes(MOST_HOSTS)
+
+    def __bool__(self) -> bool:
+        return bool(len(self.seen) or len(self.sessions) or len(self.handshakes))
+
+    @property
+    def lost(self) -> int:
+        return self.seen.lost + self.sessions.lost + self.handshakes.lost
+
+    def put_back(self, older: _Batch) -> None:
+        self.seen.put_back(older.seen)
+        self.sessions.put_back(older.sessions)
+        self.handshakes.put_back(older.handshakes)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """What is written is in it no more, also if the rest cannot be. sqlite3.Error."""
+        if len(self.seen):
+            write_sightings(connection, self.seen)
+            self.seen, written = Sightings(MOST), self.seen
+            self.seen.lost = written.lost
+        if len(self.sessions):
+            write_sessions(connection, self.sessions)
+            self.sessions, counted = SessionSums(MOST), self.sessions
+            self.sessions.lost = counted.lost
+        if len(self.handshakes):
+            write_handshakes(connection, self.handshakes)
 
 
 class Ledger:
@@ -41,13 +81,13 @@ class Ledger:
         self._say = say
         self._now = now
         self._lock = Lock()
-        self._seen = Sightings(MOST)
-        self._sessions = SessionSums(MOST)
+        self._batch = _Batch()
         self._some = Event()  # there is something to write
         self._ending = Event()
         self._ended: Deferred[None] = Deferred()
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
+        self._forgot = -inf  # when what is too old was removed last
         self._troubled = False
         self._failed = 0  # attempts in a row
         # A daemon: an interpreter that must end need not wait for history.
@@ -56,7 +96,7 @@ class Ledger:
     def saw(self, seen: ClientSeen) -> None:
         """Remembers one accepted message; never waits, never fails."""
         with self._lock:
-            self._seen.add(seen)
+            self._batch.seen.add(seen)
             if not self._some.is_set():
                 self._some.set()
 
@@ -64,7 +104,14 @@ class Ledger:
         """Counts one outbound TLS session; never waits, never fails."""
         day = day_of(self._now())
         with self._lock:
-            self._sessions.add(session, day)
+            self._batch.sessions.add(session, day)
+            if not self._some.is_set():
+                self._some.set()
+
+    def handshake(self, handshake: Handshake) -> None:
+        """Remembers what a try at TLS showed; never waits, never fails."""
+        with self._lock:
+            self._batch.handshakes.add(handshake)
             if not self._some.is_set():
                 self._some.set()
 
@@ -87,22 +134,16 @@ class Ledger:
 
     def _write(self) -> None:
         with self._lock:
-            seen, self._seen = self._seen, Sightings(MOST)
-            sessions, self._sessions = self._sessions, SessionSums(MOST)
+            batch, self._batch = self._batch, _Batch()
             if not self._ending.is_set():
                 self._some.clear()
-        if not len(seen) and not len(sessions):
+        if not batch:
             return
-        lost = seen.lost + sessions.lost
+        lost = batch.lost
         try:
-            if len(seen):
-                write_sightings(self._open(), seen)
-                seen, written = Sightings(MOST), seen
-                seen.lost = written.lost
-            if len(sessions):
-                write_sessions(self._open(), sessions)
+            batch.write(self._open())
         except Exception as problem:  # a fault of ours too must only cost history
-            self._trouble(problem, seen, sessions)
+            self._trouble(problem, batch)
         else:
             self._failed = 0
             if self._troubled or lost:
@@ -116,8 +157,12 @@ class Ledger:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             self._connection = open_ledger(self._path)
             self._inode = _inode(self._path)
-            forget_addresses(self._connection, self._now())
-            forget_sessions(self._connection, self._now())
+            self._forgot = -inf
+        now = self._now()
+        if abs(now - self._forgot) >= FORGET_SECONDS:  # the clock may have been set back
+            self._forgot = now
+            for forget in (forget_addresses, forget_sessions, forget_handshakes):
+                forget(self._connection, now)
         return self._connection
 
     def _close(self) -> None:
@@ -125,12 +170,11 @@ class Ledger:
             self._connection.close()
             self._connection = None
 
-    def _trouble(self, problem: Exception, seen: Sightings, sessions: SessionSums) -> None:
+    def _trouble(self, problem: Exception, batch: _Batch) -> None:
         """Keeps what was not written. The file is opened anew next time: it may have been mended or moved away."""
         self._close()
         with self._lock:
-            self._seen.put_back(seen)
-            self._sessions.put_back(sessions)
+            self._batch.put_back(batch)
             self._some.set()
         if isinstance(problem, sqlite3.Error):
             problem = ledger_error(self._path, problem)

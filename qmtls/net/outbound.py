@@ -26,6 +26,7 @@ from qmtls.delivery.outcome import Fate, Outcome
 from qmtls.delivery.plan import NextHop
 from qmtls.delivery.routes import Scheme
 from qmtls.net.channel import Channel, HandshakeFailed, OffReactor
+from qmtls.net.lasthandshakes import Show, handshake_of
 from qmtls.net.relaylogin import check_demand, log_in
 from qmtls.net.resolver import is_ip
 from qmtls.net.snapshot import Snapshot
@@ -64,6 +65,7 @@ class Dialer:
     off_reactor: OffReactor
     say: Callable[[str], None]
     count: Count | None = None  # for TLS reports
+    show: Show | None = None  # for people
 
     async def targets(self, next_hop: NextHop, snapshot: Snapshot) -> list[Target]:
         """The addresses to try, best first. Raises Unreachable."""
@@ -83,19 +85,23 @@ class Dialer:
         try:
             channel = await self._open_or_fall_back(target, demand, snapshot, next_hop)
         finally:
-            if self.count is not None and snapshot.settings.tls_reports is not None and counts(next_hop):
-                self._report(self.count, rule, target, demand.showing, next_hop)
+            self._record(rule, target, demand.showing, next_hop, snapshot)
         if login is not None:
             await _logged_in(channel, login)
         return channel
 
-    def _report(self, count: Count, rule: Policy, target: Target, showing: Showing, next_hop: NextHop) -> None:
-        """Never fails: a fault in counting is none of the mail's business."""
+    def _record(self, rule: Policy, target: Target, showing: Showing, next_hop: NextHop, snapshot: Snapshot) -> None:
+        """Never fails: a fault in writing history is none of the mail's business."""
         try:
-            for session in sessions_of(next_hop, target, rule, showing, self._time()):
-                count(session)
+            if self.count is not None and snapshot.settings.tls_reports is not None and counts(next_hop):
+                for session in sessions_of(next_hop, target, rule, showing, self._time()):
+                    self.count(session)
+            if self.show is not None:
+                handshake = handshake_of(next_hop, target, showing, self.witness.now())
+                if handshake is not None:
+                    self.show(handshake)
         except Exception:
-            log.failure("counting a TLS session with {target}", target=str(target))
+            log.failure("recording a TLS session with {target}", target=str(target))
 
     async def _open_or_fall_back(
         self, target: Target, demand: _Demand, snapshot: Snapshot, next_hop: NextHop
@@ -105,7 +111,7 @@ class Dialer:
         except _TlsBroke as broke:
             demand.showing.found = broke.no_tls
             policy = await demand.get()
-            verdict = judge(policy, broke.no_tls, str(target))
+            verdict = demand.showing.verdict = judge(policy, broke.no_tls, str(target))
             if then(policy.level, broke.no_tls.trouble) is not Then.PLAIN_AGAIN:
                 raise HostFailed(verdict.sentence, verdict.status, tls=True) from broke
             self.say(f"tls fallback host={target} reason={broke}")
@@ -150,7 +156,7 @@ class Dialer:
                 await self._secure(channel, target, demand, snapshot, next_hop)
             else:
                 demand.showing.found = NOT_OFFERED
-                _settle(channel, judge(policy, NOT_OFFERED, str(target)))
+                _settle(channel, demand.showing, judge(policy, NOT_OFFERED, str(target)))
         except BaseException:
             channel.quit()
             raise
@@ -183,7 +189,7 @@ class Dialer:
         event = await channel.next()
         if isinstance(event, TlsRefused):
             refused = demand.showing.found = NoTls(Trouble.REFUSED, f"STARTTLS was answered {event.reply}")
-            _settle(channel, judge(policy, refused, str(target)))
+            _settle(channel, demand.showing, judge(policy, refused, str(target)))
             return
         if not isinstance(event, TlsGo):
             assert isinstance(event, Ended)
@@ -206,7 +212,7 @@ class Dialer:
         if not verdict.ok:
             channel.abort()
             self._look_again(policy, next_hop)
-        _settle(channel, verdict)
+        _settle(channel, demand.showing, verdict)
         self._tell_wish(policy, facts, target)
         channel.tls = f"{facts.summary} {verdict.summary}"
         if target.scheme is not Scheme.SMTPS:
@@ -307,7 +313,8 @@ def _refuse(verdict: Verdict) -> NoReturn:
     raise HostFailed(verdict.sentence, verdict.status, tls=True)
 
 
-def _settle(channel: Channel, verdict: Verdict) -> None:
+def _settle(channel: Channel, showing: Showing, verdict: Verdict) -> None:
+    showing.verdict = verdict
     if not verdict.ok:
         _refuse(verdict)
     channel.tls = verdict.summary

@@ -1,5 +1,5 @@
-"""Outbound TLS sessions on their way to the counts for TLS reports (RFC 8460): for each host that a dialer tries, one for
-each policy that applied.
+"""Outbound TLS sessions on their way to the counts for TLS reports (RFC 8460): for each host that a dialer tries, one
+for each policy that applied.
 
 Counted is what concerns a policy domain: a host that its MX records name. Not a relay of our own choice, not an address
 literal, and nothing of mail that says "TLS-Required: no", as reports do: there the domain's policy is not asked for.
@@ -19,6 +19,7 @@ from qmtls.tls.facts import TlsFacts
 from qmtls.tls.fallback import NoTls
 from qmtls.tls.names import canonical
 from qmtls.tls.results import TlsSession, judge_session
+from qmtls.tls.verdict import Verdict
 
 Count = Callable[[TlsSession], None]
 
@@ -29,6 +30,7 @@ class Showing:
 
     evidence: Evidence = NO_EVIDENCE
     found: TlsFacts | NoTls | None = None
+    verdict: Verdict | None = None  # on what was found
     sending_ip: str = ""
     helo: str = ""  # what the host called itself
 

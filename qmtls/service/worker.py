@@ -139,7 +139,7 @@ class Worker:
         reactor, off_reactor, now, say = self._reactor, self._off_reactor, self._now, self._say
         finder = Finder(self._resolver, own_addresses(self._hosts), reactor, for_lanes(self._files))
         witness = Witness(self._resolver, self._policies, now)
-        dialer = Dialer(reactor, finder, witness, off_reactor, say, self._ledger.session)
+        dialer = Dialer(reactor, finder, witness, off_reactor, say, self._ledger.session, self._ledger.handshake)
         signer = Signer(lambda: self.live.settings().dkim, off_reactor, say, now)
         return Workshop(reactor, dialer, self.live.current, off_reactor, say, signer, now=now)
 

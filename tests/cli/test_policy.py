@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from qmtls.cli.output import local_time
 from qmtls.cli.reasons import mends_in
+from qmtls.ledger.handshakes import KEPT_SECONDS, Handshake, LastHandshakes, write_handshakes
 from qmtls.ledger.schema import FILE, open_ledger
 from qmtls.ledger.tlsresults import SessionSums, day_of, write_sessions
 from qmtls.net.stsfiles import StsFiles
@@ -114,6 +117,37 @@ def test_what_is_no_matter_of_certificates(reason: str, mend: str | None) -> Non
 
 
 def test_what_the_last_handshakes_showed(cli: Cli, home: Path) -> None:
+    """Alike ones in one line, the newest first; also for mail to others, and from other ports none."""
+    now = time.time()
+    good = Handshake(
+        "mx.there.test", 25, now - 60, "192.0.2.1", "there.test", True, "TLSv1.3 A B", "mx.there.test: TLSv1.3"
+    )
+    bad = replace(good, domain="other.test", time=now - 5, met=False, tls="", text="no TLS; mail waits until then")
+    last = LastHandshakes(10)
+    older = [replace(good, time=now - 90), replace(good, time=now - KEPT_SECONDS - 90)]
+    for one in (*older, good, bad, replace(good, port=465), replace(good, host="x.test")):
+        last.add(one)
+    connection = open_ledger(home / "state" / FILE)
+    write_handshakes(connection, last)
+    connection.close()
+    out = cli("policy", "explain", "there.test", "--host", "MX.There.test", "--offline").out
+    first, second = [line for line in out.splitlines() if " handshake" in line]
+    assert first == f"  last handshake, {local_time(now - 5)}, for other.test: no TLS"
+    times = f"{local_time(now - 90)} to {local_time(now - 60)}"
+    assert second == f"  last 2 handshakes, {times}, TLSv1.3 A B: mx.there.test: TLSv1.3"
+    out = cli("policy", "explain", "other.test", "--offline").out
+    assert f"  last handshake, {local_time(now - 5)}: no TLS" in out, "with whatever host"
+    rows = cli("policy", "explain", "there.test", "--offline", "--json").rows
+    found = [row for row in rows if row["kind"] == "handshake"]
+    assert {(row["host"], row["port"]) for row in found} == {
+        ("mx.there.test", 25),
+        ("mx.there.test", 465),
+        ("x.test", 25),
+    }
+    assert all(row["ok"] and row["tls"] == "TLSv1.3 A B" and row["address"] == "192.0.2.1" for row in found)
+
+
+def test_what_the_sessions_for_tls_reports_came_to(cli: Cli, home: Path) -> None:
     session = TlsSession(
         "there.test", PolicyType.NONE, (), "mx.there.test", "", "", TlsResult.CERTIFICATE_EXPIRED, reason="expired"
     )

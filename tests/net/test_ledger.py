@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import Queue
 
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from qmtls.ledger import schema
 from qmtls.ledger.clients import ClientRecord, ClientSeen, ShownClient, client_records
+from qmtls.ledger.handshakes import KEPT, Handshake, handshakes_for
 from qmtls.ledger.schema import open_ledger, read_ledger
 from qmtls.net import ledger as module
 from qmtls.net.ledger import Ledger
@@ -30,10 +32,10 @@ def joe(n: int = 0, address: str = "192.0.2.1") -> ClientSeen:
 class Desk:
     """One worker's ledger; what its thread hands back is done by `until`, as the reactor would."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now: Callable[[], float] = lambda: 1000.0) -> None:
         self.said: list[str] = []
         self._calls: Queue[Callable[[], object]] = Queue()
-        self.ledger = Ledger(path, lambda f, *args: self._calls.put(lambda: f(*args)), self.said.append, lambda: 1000.0)
+        self.ledger = Ledger(path, lambda f, *args: self._calls.put(lambda: f(*args)), self.said.append, now)
         self._ended = False
 
     def until(self, done: Callable[[], bool]) -> None:
@@ -206,3 +208,53 @@ def wait(done: Callable[[], bool]) -> None:
     while not done():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def shown(n: int) -> Handshake:
+    return Handshake("mx.a.example", 25, 1000.0 + n, "192.0.2.1", "a.example", True, "TLSv1.3", f"number {n}")
+
+
+def _is_written(path: Path, text: str) -> bool:
+    return text in handshakes(path)
+
+
+def handshakes(path: Path) -> list[str]:
+    connection = read_ledger(path / "state" / "ledger.db")
+    if connection is None:
+        return []
+    try:
+        return [one.text for one in handshakes_for(connection, "a.example", 0)]
+    finally:
+        connection.close()
+
+
+def test_the_last_handshakes_are_written_and_outlive_trouble(desks: Callable[[], Desk], tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"not a directory")
+    desk = desks()
+    for n in range(10):
+        desk.ledger.handshake(shown(n))
+    desk.until(lambda: bool(desk.said))
+    assert desk.said[0].startswith("ledger trouble")
+    (tmp_path / "state").unlink()
+    desk.ledger.handshake(shown(10))
+    desk.stop()
+    assert handshakes(tmp_path) == [f"number {n}" for n in (10, 9, 8, 7, 6)]
+    assert KEPT == 5
+
+
+def test_what_is_old_is_removed_while_it_is_written(
+    desks: Callable[[], Desk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only at a start: a service runs for months."""
+    forgotten: list[float] = []
+    monkeypatch.setattr(module, "forget_handshakes", lambda _, now: forgotten.append(now))
+    times = [1000.0]
+    desk = Desk(tmp_path / "state" / "ledger.db", lambda: times[0])
+    try:
+        for time_of_day in (1000.0, 1001.0, 5000.0):
+            times[0] = time_of_day
+            desk.ledger.handshake(shown(int(time_of_day)))
+            wait(partial(_is_written, tmp_path, f"number {int(time_of_day)}"))
+    finally:
+        desk.stop()
+    assert forgotten == [1000.0, 5000.0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qmtls.ledger.handshakes import Handshake
 from qmtls.net.buckets import Buckets
 from qmtls.net.ids import Ids
 from qmtls.net.mailboxes import FOLDERS, Mailboxes
@@ -58,7 +60,9 @@ class Office:
         self.ids = Ids(now=lambda: int(self.reactor.seconds() * 1e9), salt="00000000")
         self.load(files or {})
         self.policies = Policies()
+        self.shown: list[Handshake] = []
         dialer = dialer_of(self.reactor, self.names, frozenset, self.log.append, self.policies)
+        dialer = replace(dialer, show=self.shown.append)
         signer = Signer(lambda: self.snapshot.settings.dkim, off_reactor, self.log.append, self.now)
         shop = Workshop(self.reactor, dialer, lambda: self.snapshot, off_reactor, self.log.append, signer, now=self.now)
         self.relayer = relayer = Relayer(self.reactor, self.now, self.desk, shop, self.log.append)  # type: ignore[arg-type]

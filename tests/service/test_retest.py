@@ -79,6 +79,7 @@ def test_one_probe_for_a_next_hop_and_longer_waits_each_time(office: Office, hos
     for gap, wait in zip(gaps, (120, 240, 480, 720, 720, 720), strict=True):
         assert wait <= gap <= wait * 1.1 + 2
     assert all("MAIL" not in visit.verbs for visit in host.visits[before:])
+    assert len(office.shown) == len(host.visits), "what probes see is history too"
     lines = office.said("retest")
     assert (
         len(lines) == len(host.visits) - before

@@ -115,3 +115,12 @@ def test_many_recipients_of_one_destination_go_in_one_transaction(office: Office
     office.run()
     assert [len(mail.recipients) for mail in host.mail] == [most] * (100 // most) + [100 % most] * bool(100 % most)
     assert len(host.visits) == 1
+
+
+def test_a_message_on_an_open_channel_adds_nothing_to_the_history(office: Office) -> None:
+    host = office.host("mx.a.example", Host(certs.server("mx.a.example")))
+    for n in range(10):
+        office.post(f"{n}@a.example")
+        office.run()
+    assert len(host.mail) == 10 and len(host.visits) == 1
+    assert [(one.host, one.domain, one.met) for one in office.shown] == [("mx.a.example", "a.example", True)]

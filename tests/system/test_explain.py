@@ -11,7 +11,7 @@ import re
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import dns.flags
@@ -19,6 +19,8 @@ import dns.message
 import dns.rcode
 import pytest
 
+from qmtls.ledger.handshakes import Handshake, handshakes_for
+from qmtls.ledger.schema import FILE, read_ledger
 from qmtls.net.stsfiles import StsFiles
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Recipient
@@ -31,6 +33,7 @@ from tests.system.outbound.test_demands import sha256
 from tests.system.outbound.test_extensions import post
 from tests.system.outbound.test_hosts import fresh_address, pytestmark  # noqa: F401 - port 25 for this module too
 from tests.system.pki import Authority
+from tests.system.waiting import wait_for
 
 TRANSCRIPTS = Path(__file__).parent / "explain"
 REPLACED = (
@@ -39,6 +42,7 @@ REPLACED = (
     (re.compile(r"just now|\d+ (?:second|minute)s ago"), "AGE"),
     (re.compile(r"spki:[A-Za-z0-9+/]{43}="), "spki:KEY"),
     (re.compile(r"[0-9a-f]{16}\.\.\."), "DIGITS..."),
+    (re.compile(r"TLSv1\.3 TLS_\w+ \w+"), "PARAMETERS"),
     (re.compile(r"127\.\d+\.\d+\.\d+"), "ADDRESS"),
     (re.compile(r"(ADDRESS\]?:| port )\d+"), r"\1PORT"),
 )
@@ -187,6 +191,7 @@ def more_ways(world: World, house: House, authority: Authority) -> None:
     world.host("rate")
     house.control("destinations", "rate.test rate=1/d\n")
     world.untried.add("rate")
+    world.silent("resting")
 
 
 @pytest.fixture
@@ -197,6 +202,8 @@ def transcripts(house: House, authority: Authority, tmp_path: Path) -> Iterator[
         house.control("ca.crt", authority.pem)
         ways_to_wait(world, house, authority)
         house.control("tlspolicy", "".join(f"{line}\n" for line in world.lines))
+        world.host("marker")
+        del world.ways["marker"]
         open_to_all(house, *world.routes).start()
         ids = {}
         for name, domain in world.ways.items():
@@ -209,9 +216,26 @@ def transcripts(house: House, authority: Authority, tmp_path: Path) -> Iterator[
         wait_for_reasons(house, len(world.ways) - len(world.untried))
         house.qmtls("queue", "hold", ids["held"])
         (ids["rate"],) = hand_in(house, "carl@rate.test")  # the first of this day has gone
+        (ids["resting"],) = hand_in(house, "carl@resting.test")
+        wait_for_reasons(house, len(world.ways) - len(world.untried) + 1)
+        wait_for_handshakes(house)
         found = {name: transcript(house, id) for name, id in ids.items()}
         house.control("concurrencyremote", "0\n")
         yield found | {"remote-mail-off": transcript(house, ids["refused"])}
+
+
+def wait_for_handshakes(house: House) -> None:
+    """The ledger has all that was seen so far: it is written in order."""
+    hand_in(house, "bob@marker.test")
+    wait_for(lambda: last_handshakes(house, "marker.test"), "a handshake in the ledger")
+
+
+def last_handshakes(house: House, domain: str) -> list[Handshake]:
+    ledger = read_ledger(house.home / "state" / FILE)
+    if ledger is None:
+        return []
+    with closing(ledger):
+        return handshakes_for(ledger, domain, 0)
 
 
 def transcript(house: House, id: str) -> str:

@@ -16,6 +16,7 @@ from OpenSSL import SSL
 from qmtls.net.handshake import Creator
 
 RECORD = 16 * 1024  # octets of plaintext in one TLS record (RFC 8446 section 5.1)
+_HEAD = 5  # octets before a record's own: kind, version, length
 _READ = 64 * 1024
 
 
@@ -26,13 +27,14 @@ class TlsBroken(Exception):
 class TlsPipe:
     """`write` takes the octets for the wire. The call of `receive` that ends the handshake makes `established` true."""
 
-    __slots__ = ("_serves", "_write", "connection", "creator", "ended", "established")
+    __slots__ = ("_parts", "_serves", "_write", "connection", "creator", "ended", "established")
 
     def __init__(self, creator: Creator, write: Callable[[bytes], object], *, client: bool) -> None:
         self.creator = creator
         self.connection = creator.connection(client=client)
         self.established = False
         self.ended = False  # the peer said close_notify
+        self._parts = False  # some record did not come whole
         self._serves = not client
         self._write = write
 
@@ -44,7 +46,7 @@ class TlsPipe:
         """Octets of the wire in, plaintext out: b"" until the handshake is over. TlsBroken."""
         connection = self.connection
         connection.bio_write(data)
-        hold = False
+        hold, alone = False, self._is_one_record(data)
         if not self.established:
             self._shake_hands()
             if not self.established:
@@ -52,7 +54,8 @@ class TlsPipe:
             hold = self._tickets_wait()
         plain = []
         try:
-            while True:
+            plain.append(connection.recv(_READ))
+            while not alone:
                 plain.append(connection.recv(_READ))
         except SSL.WantReadError:
             pass
@@ -61,9 +64,23 @@ class TlsPipe:
         except SSL.Error as error:
             self._flush()
             raise TlsBroken(reason(error)) from error
-        if not hold:
+        if not (hold or (alone and plain)):
             self._flush()
         return plain[0] if len(plain) == 1 else b"".join(plain)
+
+    def _is_one_record(self, data: bytes) -> bool:
+        """True if nothing came before that is not read yet, and `data` is one record: what one read gives is all of it.
+
+        To ask OpenSSL whether there is more costs as much as the read. A record that comes in parts ends this.
+        """
+        if self._parts:
+            return False
+        size, end, records = len(data), 0, 0
+        while end + _HEAD <= size:
+            end += _HEAD + (data[end + 3] << 8 | data[end + 4])
+            records += 1
+        self._parts = end != size
+        return records == 1 and not self._parts
 
     def send(self, data: bytes) -> None:
         """Plaintext in, to the wire. TlsBroken."""
@@ -82,13 +99,13 @@ class TlsPipe:
 
     def farewell(self, data: bytes) -> bytes:
         """The octets for the wire that say `data` and close_notify, as far as the session can say anything."""
-        out = []
+        out: list[bytes] = []
         try:
             if self.established:
                 if data:
                     self.connection.sendall(data)
                 self.connection.shutdown()
-            while True:
+            while not out or len(out[-1]) == _READ:
                 out.append(self.connection.bio_read(_READ))
         except SSL.Error:  # WantReadError: that was all
             pass

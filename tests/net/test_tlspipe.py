@@ -167,3 +167,41 @@ def test_facts_of_a_session() -> None:
     facts = facts_of(ends.pipe.connection, ends.pipe.creator.recorder, client=True, server_name="x")
     assert facts.leaf == certs.server().cert
     assert facts.summary.startswith("TLSv1.3 ")
+
+
+class Watched:
+    """An OpenSSL connection that counts what is asked of it."""
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self.connection = connection
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        self.asked.append(name)
+        return getattr(self.connection, name)
+
+
+@SIDES
+def test_a_record_alone_is_read_once_and_makes_nothing_to_send(client: bool) -> None:
+    ends = Ends(client)
+    ends.shake()
+    ends.pipe.connection = watched = Watched(ends.pipe.connection)  # type: ignore[assignment]
+    ends.peer.send(b"a line")
+    assert ends.to_pipe() == b"a line"
+    assert watched.asked == ["bio_write", "recv"]
+
+
+@SIDES
+@pytest.mark.parametrize("segment", [0, 1, 7, 23, 40, 41, 1000])
+def test_records_together_and_in_parts(client: bool, segment: int) -> None:
+    """However they come, no octet waits for the next segment."""
+    ends = Ends(client)
+    ends.shake()
+    ends.segment = segment
+    sent = b""
+    for n in range(20):
+        for size in (1, 3, 17000, 2)[: n % 5]:
+            ends.peer.sendall(b"%d" % (n % 10) * size)
+            sent += b"%d" % (n % 10) * size
+        ends.got += ends.to_pipe()
+        assert ends.got == sent

@@ -85,6 +85,38 @@ def test_smtplib(relay: House, mx: FakeMx, as_joe: ssl.SSLContext, anonymous: ss
     assert f"{code} {text.decode()}" == REFUSED
 
 
+# ------------------------------------------------------------ openssl s_client
+
+
+def test_s_client_that_asks_for_new_keys(relay: House, mx: FakeMx, joe_file: Path) -> None:
+    """In the middle of a transaction, and qmtls changes its own too (RFC 8446 section 4.6.3)."""
+    server = ["-connect", f"127.0.0.1:{relay.port}", "-starttls", "smtp", "-tls1_3", "-crlf", "-msg"]
+    command = [need("openssl"), "s_client", *server, "-cert", str(joe_file), "-key", str(joe_file)]
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=quiet, text=True, bufsize=1) as client:
+        to, heard_from = client.stdin, client.stdout
+        assert to is not None and heard_from is not None
+
+        def say(line: str, until: str) -> None:
+            to.write(line)
+            for heard in heard_from:
+                if heard.startswith(until):
+                    return
+            pytest.fail(f"no {until!r} behind {line!r}")
+
+        def send() -> None:
+            say("EHLO client.test\n", "250 ")
+            say("K\n", ">>> TLS 1.3, Handshake [length 0005], KeyUpdate")
+            say(f"MAIL FROM:<{SENDER}>\n", "<<< TLS 1.3, Handshake [length 0005], KeyUpdate")
+            say(f"rcpt to:<{RECIPIENT}>\n", "250 ")  # a capital R would ask for a renegotiation
+            say("K\n", ">>> TLS 1.3, Handshake [length 0005], KeyUpdate")
+            say("DATA\n", "354 ")
+            say("Subject: keys\n\n.\n", "250 ")
+
+        relayed(mx, send)
+        client.kill()
+
+
 # ------------------------------------------------------------ swaks
 
 

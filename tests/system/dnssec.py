@@ -1,6 +1,6 @@
 """nsd with a signed and an unsigned zone, and unbound that checks the signatures: on loopback, ended by the test.
 
-The programs are the system's; the zones are signed here. One name's signature is broken on purpose.
+The programs are the system's; the zones are signed here. The signatures of some names are broken on purpose.
 """
 
 from __future__ import annotations
@@ -94,9 +94,11 @@ def programs() -> tuple[str, str]:
 
 
 class Names:
-    """`records` are lines of a zone file, by zone. `broken` is a name of the signed zone whose A record's signature is
-    bad. `server` is unbound's address and port, `careless` those of one that checks nothing. `at`: a loopback address,
-    of which unbound takes port 53 too, for those who know of no other port."""
+    """`signed` and `plain` are lines of zone files. `broken` are names of the signed zone, with blanks between them: the
+    signature of the A record is bad, or of the TLSA record where the name is of such. `server` is unbound's
+    address and port, `careless` those of one that checks nothing. `at`: a loopback address, of which unbound takes port
+    53 too, for those who know of no other port.
+    """
 
     def __init__(self, directory: Path, signed: str, plain: str, broken: str, at: str = "") -> None:
         self._nsd, self._unbound = programs()
@@ -130,7 +132,8 @@ class Names:
         public = dns.dnssec.make_dnskey(key.public_key(), dns.dnssectypes.Algorithm.ECDSAP256SHA256, flags=257)
         with zone.writer() as writer:
             dns.dnssec.sign_zone(zone, writer, [(key, public)], dnskey_ttl=TTL, lifetime=86_400)
-        _break(zone, broken)
+        for name in broken.split():
+            _break(zone, name)
         with (self._directory / f"{SIGNED}.zone").open("w") as file:
             zone.to_file(file, relativize=False)
         return f"{SIGNED}. {TTL} IN DNSKEY {public.to_text()}"
@@ -175,13 +178,13 @@ class Names:
 
 
 def _break(zone: dns.zone.Zone, name: str) -> None:
-    """Turns one bit of the signature of the A record."""
-    owner = dns.name.from_text(name)
-    rdataset = zone.find_rdataset(owner, dns.rdatatype.RRSIG, covers=dns.rdatatype.A)
+    """Turns one bit of the record's signature."""
+    owner, kind = dns.name.from_text(name), dns.rdatatype.TLSA if name.startswith("_") else dns.rdatatype.A
+    rdataset = zone.find_rdataset(owner, dns.rdatatype.RRSIG, covers=kind)
     (record,) = rdataset
     signature = bytes([record.signature[0] ^ 1]) + record.signature[1:]
     with zone.writer() as writer:
-        writer.delete(owner, dns.rdatatype.RRSIG, dns.rdatatype.A)
+        writer.delete(owner, dns.rdatatype.RRSIG, kind)
         writer.add(owner, rdataset.ttl, record.replace(signature=signature))
 
 

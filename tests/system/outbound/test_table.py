@@ -1,8 +1,8 @@
 """The table of levels and facts of docs/tls.md, each cell with the whole program and a TLS server over sockets.
 
 One message for each cell; what became of it, and over how many connections, is printed as a table (pytest -s). The
-rows `dane`, `dane-only` and `sts` are in test_evidence, with signed zones and a policy host. A handshake that stalls
-takes half a minute; tests/net/test_outbound.py has those cells, without the wait.
+rows `dane`, `dane-only` and `sts` are in test_evidence_table, with signed zones and a policy host. A handshake that
+stalls takes half a minute; tests/net/test_outbound.py has those cells, without the wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.system.house import House
 from tests.system.mx import Do, FakeMx
 from tests.system.outbound.handing import hand_in, open_to_all
 from tests.system.outbound.test_demands import outcomes, spki
-from tests.system.pki import Authority
+from tests.system.pki import Authority, Credential
 from tests.system.waiting import wait_for
 
 NAME = "mx.peer.test"
@@ -43,32 +43,41 @@ TABLE: dict[str, dict[str, str]] = {
 }
 
 
+SCRIPTS = {
+    "starttls-454": {"STARTTLS": Do(b"454 4.7.0 not now\r\n")},
+    "starttls-502": {"STARTTLS": Do(b"502 5.5.1 what\r\n")},
+    "starttls-injected": {"STARTTLS": Do(b"220 go\r\n250 mx.peer.test\r\n")},
+    "handshake-reset": {"handshake": Do(then="reset")},
+    "handshake-closed": {"handshake": Do(then="close")},
+    "handshake-garbage": {"handshake": Do(b"no handshake at all\r\n", then="close")},
+}
+
+
+def credentials(authority: Authority, name: str, *more: str) -> dict[str, Credential]:
+    """What the server of each fact shows where it shows anything; hosts are called `name`."""
+    below = name.partition(".")[2]
+    good = authority.server(name, *more)
+    others = {
+        "unknown-ca": Authority("nobody's CA").server(name, *more),
+        "expired": authority.server(name, *more, days=-1),
+        "self-signed-name": Authority(name).server(name, *more),
+        "other-name": authority.server("else.test", f"deeper.mx.{below}", f"*.mx.{below}"),
+        "no-name": authority.server(),
+        "other-key": authority.server(name, *more),
+    }
+    return {fact: others.get(fact, good) for fact in FACTS}
+
+
 @pytest.fixture
 def hosts(authority: Authority, tmp_path: Path) -> Iterator[tuple[dict[str, FakeMx], str]]:
     """A server for each fact, and the key of the good one as a pin."""
-    good = authority.server(*NAMES)
-    shown = {
-        "unknown-ca": Authority("nobody's CA").server(*NAMES),
-        "expired": authority.server(*NAMES, days=-1),
-        "self-signed-name": Authority(NAME).server(*NAMES),
-        "other-name": authority.server("else.test", "deeper.mx.peer.test", "*.mx.peer.test"),
-        "no-name": authority.server(),
-        "other-key": authority.server(*NAMES),
-    }
-    scripts = {
-        "starttls-454": {"STARTTLS": Do(b"454 4.7.0 not now\r\n")},
-        "starttls-502": {"STARTTLS": Do(b"502 5.5.1 what\r\n")},
-        "starttls-injected": {"STARTTLS": Do(b"220 go\r\n250 mx.peer.test\r\n")},
-        "handshake-reset": {"handshake": Do(then="reset")},
-        "handshake-closed": {"handshake": Do(then="close")},
-        "handshake-garbage": {"handshake": Do(b"no handshake at all\r\n", then="close")},
-    }
+    shown = credentials(authority, *NAMES)
     with ExitStack() as stack:
         made = {}
         for fact in FACTS:
-            context = shown.get(fact, good).server_context(tmp_path / f"{fact}.pem") if fact != "no-starttls" else None
-            made[fact] = stack.enter_context(FakeMx(scripts.get(fact), tls=context))
-        yield made, spki(good)
+            context = shown[fact].server_context(tmp_path / f"{fact}.pem") if fact != "no-starttls" else None
+            made[fact] = stack.enter_context(FakeMx(SCRIPTS.get(fact), tls=context))
+        yield made, spki(shown["good"])
 
 
 def test_each_cell(house: House, hosts: tuple[dict[str, FakeMx], str], authority: Authority) -> None:

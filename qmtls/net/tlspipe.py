@@ -75,12 +75,14 @@ class TlsPipe:
         """
         if self._parts:
             return False
-        size, end, records = len(data), 0, 0
+        size = len(data)
+        end = _HEAD + (data[3] << 8 | data[4]) if size >= _HEAD else 0
+        if end == size:
+            return True
         while end + _HEAD <= size:
             end += _HEAD + (data[end + 3] << 8 | data[end + 4])
-            records += 1
         self._parts = end != size
-        return records == 1 and not self._parts
+        return False
 
     def send(self, data: bytes) -> None:
         """Plaintext in, to the wire. TlsBroken."""

@@ -94,8 +94,8 @@ def programs() -> tuple[str, str]:
 
 
 class Names:
-    """`signed` and `plain` are lines of zone files. `broken` are names of the signed zone, with blanks between them: the
-    signature of the A record is bad, or of the TLSA record where the name is of such. `server` is unbound's
+    """`signed` and `plain` are lines of zone files. `broken` are names of the signed zone, with blanks between them:
+    the signature of the A record is bad, or of the TLSA record where the name is of such. `server` is unbound's
     address and port, `careless` those of one that checks nothing. `at`: a loopback address, of which unbound takes port
     53 too, for those who know of no other port.
     """

@@ -130,9 +130,13 @@ class Directories:
         for entry in self.files.entries(self.cur):
             id, mark, _ = entry.name.partition(MARK)
             if mark and id in ids and id not in found and entry.is_file(follow_symlinks=False):
-                self.files.rename(entry.path, self.cur + id)
-                found.add(id)
-        return found
+                try:
+                    self.files.rename(entry.path, self.cur + id)
+                    found.add(id)
+                except FileNotFoundError:  # another process was faster
+                    pass
+        # Or it was before this listing, which then has neither name.
+        return found | {id for id in ids if id not in found and is_id(id) and self.files.exists(self.cur + id)}
 
     def marked(self, ids: Collection[str]) -> set[str]:
         """Those of `ids` that a mail reader renamed; nothing is changed. OSError."""

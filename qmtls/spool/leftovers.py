@@ -45,4 +45,5 @@ class Leftovers:
         if orphans:
             orphans -= self._bin.marked(orphans)
         for id in orphans:
-            self._bin.unlink(self._bin.log + id)
+            if not self._bin.has(id):  # a command may have given it its name back before that listing
+                self._bin.unlink(self._bin.log + id)

@@ -30,10 +30,9 @@ def scan(bin: Directories, foreign: list[str]) -> Iterator[Waiting]:
             id = _unmarked(bin, entry)
             if not id and not _is_message(entry, "cur", foreign):
                 continue
-            mtime = _mtime(entry)
-            if mtime == math.inf:
-                continue
-            yield tried(id or entry.name, mtime)
+            mtime = _mtime_of(bin, id) if id else _mtime(entry)
+            if mtime != math.inf:
+                yield tried(id or entry.name, mtime)
     except OSError as error:
         raise trouble(f"list bin {bin.path}", error) from error
 
@@ -71,16 +70,30 @@ def _is_message(entry: os.DirEntry[str], where: str, foreign: list[str]) -> bool
 
 
 def _unmarked(bin: Directories, entry: os.DirEntry[str]) -> str:
-    """The id of a message that a mail reader looked at and renamed to ID:2,FLAGS: it gets its name back. Else ""."""
+    """The id of a message that a mail reader looked at and renamed to ID:2,FLAGS: it gets its name back. Else "".
+
+    The owner and a command may list at once: who comes second finds the message under its own name. OSError.
+    """
     id, mark, _ = entry.name.partition(MARK)
-    if not mark or not is_id(id) or not entry.is_file(follow_symlinks=False) or bin.files.exists(bin.cur + id):
+    if not mark or not is_id(id) or not entry.is_file(follow_symlinks=False):
         return ""
-    _mtime(entry)  # the entry keeps what it read under the old name
     try:
-        bin.files.rename(entry.path, bin.cur + id)
+        if not bin.files.exists(bin.cur + id):
+            bin.files.rename(entry.path, bin.cur + id)
+            return id
+    except FileNotFoundError:
+        return id
     except OSError:  # it is named as foreign then
         return ""
-    return id
+    return "" if bin.files.exists(entry.path) else id
+
+
+def _mtime_of(bin: Directories, id: str) -> float:
+    """Endless for one that is gone."""
+    try:
+        return bin.files.mtime(bin.cur + id)
+    except FileNotFoundError:
+        return math.inf
 
 
 def _mtime(entry: os.DirEntry[str]) -> float:

@@ -10,7 +10,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
 from qmtls.delivery.plan import NextHop
-from qmtls.net.channel import Channel
+from qmtls.net.channel import HANDSHAKE_SECONDS, Channel
 from qmtls.net.outbound import HostFailed
 from qmtls.net.resolver import DnsTrouble
 from qmtls.net.targets import Target
@@ -19,7 +19,7 @@ from qmtls.tls.pin import certificate_digest, key_digest
 from qmtls.tls.sts import StsMode, StsPolicy
 from tests.net import certs
 from tests.net.certs import authority
-from tests.net.hosts import CLOSE, Host
+from tests.net.hosts import CLOSE, HANG, Host
 from tests.net.house import Files
 from tests.net.wayout import ADDRESS, HOP, WayOut
 
@@ -29,6 +29,7 @@ GOOD = authority().leaf("mx", names=[MX], use=certs.SERVER)
 OTHER = authority("another").leaf("mx", names=[MX])
 KEY, OTHER_KEY = Tlsa(3, 1, 1, key_digest(GOOD.cert)), Tlsa(3, 1, 1, key_digest(OTHER.cert))
 CA = Tlsa(2, 0, 1, certificate_digest(authority().cert))
+UNUSABLE = Tlsa(1, 1, 1, bytes(32))
 ENFORCE, TESTING = StsPolicy(StsMode.ENFORCE, 86400, (MX,)), StsPolicy(StsMode.TESTING, 86400, (MX,))
 
 
@@ -94,6 +95,35 @@ def test_a_host_that_does_not_match_gets_nothing(tmp_path: Path, host: Host) -> 
     assert len(host.visits) == 1, "no plaintext, not even on another connection"
 
 
+STALLS = {"handshake": lambda: Host(GOOD, handshake=HANG), "STARTTLS": lambda: Host(GOOD, replies={"STARTTLS": HANG})}
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("policy", [None, TESTING, ENFORCE])
+@pytest.mark.parametrize("record", [None, UNUSABLE, KEY])
+@pytest.mark.parametrize("level", ["", "dane", "dane-only", "sts"])
+def test_a_stall_is_a_failed_handshake(
+    tmp_path: Path, level: str, record: Tlsa | None, policy: StsPolicy | None, stall: str
+) -> None:
+    """The cells of the table whose wait the whole program is spared."""
+    files: Files = {"tlspolicy": f"{DOMAIN} {level}\n"} if level else {}
+    way = way_to(tmp_path, *((record,) if record else ()), files=files)
+    if policy is not None:
+        way.policies.known[DOMAIN] = policy
+    host = way.host(STALLS[stall]())
+    (target,) = way.targets()  # type: ignore[misc]
+    assert isinstance(target, Target)
+    found = way.dial(target)
+    way.reactor.pass_time(HANDSHAKE_SECONDS * 3, 5)
+    (result,) = found
+    if level in ("", "dane") and record is None and policy is not ENFORCE:
+        assert isinstance(result, Channel) and result.tls == "plain"
+        assert len(host.visits) == 2, "on a new connection"
+    else:
+        assert isinstance(result, HostFailed) and result.tls, result
+        assert len(host.visits) == 1 and not host.mail
+
+
 def test_records_that_are_not_secure_or_not_there_demand_nothing(tmp_path: Path) -> None:
     way = way_to(tmp_path / "a", OTHER_KEY, signed=False)
     way.host(Host(GOOD))
@@ -113,6 +143,19 @@ def test_records_that_cannot_be_used_demand_tls(tmp_path: Path) -> None:
     assert opened(way) == "encrypt (unverified)"
     way.host(Host())
     assert "none can be used" in refused(way)
+
+
+def test_records_that_cannot_be_used_leave_the_word_to_mta_sts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting(monkeypatch, tmp_path)
+    for policy, other in ((TESTING, "encrypt (unverified)"), (ENFORCE, "")):
+        way = way_to(tmp_path / policy.mode.value, UNUSABLE)
+        way.policies.known[DOMAIN] = policy
+        way.host(Host(GOOD))
+        assert opened(way) == ("sts" if policy is ENFORCE else other)
+        way.host(Host(OTHER))
+        assert opened(way) == other if other else "MTA-STS policy" in refused(way)
+        way.host(Host())
+        assert "demands TLS" in refused(way)
 
 
 def test_a_look_up_that_fails_makes_the_host_wait(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The table of levels and facts again, for what DNS and MTA-STS demand: each cell with the whole program.
 
 Signed zones of nsd behind a validating unbound, a policy host, and the servers of test_table on port 25. What became of
-the message of each cell, and over how many connections, is printed as a table (pytest -s).
+the message of each cell, and over how many connections, is printed as a table (pytest -s). Stalls, which take half a
+minute, are in tests/net/test_outbound_evidence.py.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench import certificates, cgroup, machine, names, queues, report, tools, workloads
 from bench.postfix import Postfix
-from bench.servers import Ports, Qmtls, Server, ServerError
+from bench.servers import Ports, Qmtls, Server, ServerError, sweep
 from bench.workloads import Bench
 
 CORES = 2
@@ -53,6 +53,7 @@ def main() -> int:
                         continue
                     results.append(_run(bench, workload, server, repeat))
                     print(json.dumps(results[-1]), file=lines, flush=True)
+    sweep(state)
     text = report.markdown(results)
     if wanted.report:
         wanted.report.write_text(text)

@@ -26,6 +26,7 @@ from qmtls.delivery.plan import NextHop, jobs, literal_address, next_hop
 from qmtls.delivery.routes import Scheme
 from qmtls.delivery.terms import NO_TERMS, terms_words
 from qmtls.net.contexts import ContextError
+from qmtls.net.diskroom import is_full
 from qmtls.net.snapshot import make_snapshot
 from qmtls.net.stsfiles import StsFiles, canonical_domain
 from qmtls.service.explaining import HostView, View, look, look_offline
@@ -34,6 +35,7 @@ from qmtls.tls.evidence import StsEvidence
 from qmtls.tls.explain import Considered, Standing, policy_words
 
 SECONDS = 60
+LOCAL_MAIL_ON = "control/concurrencylocal must be another number than 0"
 MAX_MAIL = 3  # messages that wait for a domain, whose reasons are shown
 
 
@@ -130,29 +132,39 @@ def _cached(home: Home, domain: str) -> StsEvidence:
 
 
 def _message(home: Home, text: str, settings: Settings) -> Entry | None:
+    """CommandError for one that cannot be read."""
     if "@" in text or not home.queue.is_dir():
         return None
-    with Queue(home.queue, lambda trouble: None, settings.holds) as queue:
-        return next(queue.find([text], time.time()), None)
+    troubles: list[str] = []
+    with Queue(home.queue, troubles.append, settings.holds) as queue:
+        entry = next(queue.find([text], time.time()), None)
+        if entry is None and queue.has(text):
+            why = next((trouble for trouble in troubles if text in trouble), "it cannot be read")
+            raise CommandError(f"its file in the queue cannot be read, so nobody tries it: {why}")
+        return entry
 
 
 def _explain_message(args: argparse.Namespace, settings: Settings, entry: Entry) -> int:
     rows: list[Row] = [_message_row(entry)]
-    rows += _attempt_rows(entry)
+    attempt = list(_attempt_rows(entry))
+    rows += attempt
     kept: list[str] = []
+    if is_full(entry.bin.path):
+        text = "the disk of the queue is full, so what comes of attempts cannot be written down"
+        rows.append({"kind": "trouble", "domain": "", "waits": True, "status": "4.3.1", "text": text})
+        kept.append("there must be room on the disk of the queue")
     for job in jobs(entry.envelope, entry.to, settings.routing):
         if job.next_hop.local:
-            rows.append(
-                {"kind": "route", "domain": job.next_hop.domain, "text": "to a mailbox here; no TLS is asked for"}
-            )
+            rows += _local_rows(job.next_hop, settings)
+            kept += [LOCAL_MAIL_ON] if settings.concurrency_local == 0 else []
         else:
             view = _view(args, settings, job.next_hop)
             rows += _hop_rows(job.next_hop, view, settings)
             kept += _kept(job.next_hop, view, settings)
             rows += _seen(args.home, job.next_hop, view)
-    rows += [{"kind": "change", "text": text} for text in changes(entry, kept)]
+    rows += [{"kind": "change", "text": text} for text in changes(entry, [str(row["text"]) for row in attempt], kept)]
     waits = tls_words(entry, settings.policy_retest)
-    then = again(entry), waits and f"it {waits}", end_words(entry, settings.policy_lifetime)
+    then = again(entry, time.time()), waits and f"it {waits}", end_words(entry, settings.policy_lifetime)
     rows += [{"kind": "then", "text": text} for text in then if text and not kept]
     emit(rows, args.json, _text)
     return FINDINGS
@@ -218,6 +230,13 @@ def _hop_rows(hop: NextHop, view: View, settings: Settings) -> Iterator[Row]:
         if host.login is not None:
             yield {"kind": "login", "domain": hop.domain, "host": host.host, "text": login_words(host.login)}
         yield _demand_row(hop, host, settings.holds.of_host(host.host, time.time()))
+
+
+def _local_rows(hop: NextHop, settings: Settings) -> Iterator[Row]:
+    yield {"kind": "route", "domain": hop.domain, "text": "to a mailbox here; no TLS is asked for"}
+    if settings.concurrency_local == 0:
+        text = "control/concurrencylocal is 0: no mail is put into mailboxes"
+        yield {"kind": "trouble", "domain": hop.domain, "waits": True, "status": "4.3.2", "text": text}
 
 
 def _route_words(hop: NextHop, settings: Settings) -> str:

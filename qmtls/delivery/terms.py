@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from qmtls.lookup import nearest
 from qmtls.tls.policy import Origin
 from qmtls.tls.scope import Rate
+from qmtls.wording import counted
 
 BUILT_IN = Origin("built in")
 
@@ -34,7 +35,7 @@ def terms_words(terms: Terms) -> str:
     """For people: "2 messages at a time, 100/h"."""
     words = [
         f"{terms.concurrency} messages at a time" if terms.concurrency else "",
-        f"{terms.connections} connections" if terms.connections else "",
+        counted(terms.connections, "connection") if terms.connections else "",
         f"{terms.rate.text} messages" if terms.rate is not None else "",
         f"{terms.messages} messages over one connection" if terms.messages else "",
     ]

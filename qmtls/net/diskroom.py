@@ -20,3 +20,12 @@ def disk_room(path: Path) -> int:
         return 0
     reserve = min(RESERVE, found.f_blocks * found.f_frsize // SHARE)
     return max(0, found.f_bavail * found.f_frsize - reserve)
+
+
+def is_full(path: Path) -> bool:
+    """Not a file, or not a block of one, can be written there by whoever is not root."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return False
+    return not found.f_bavail or bool(found.f_files and not found.f_favail)

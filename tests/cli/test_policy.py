@@ -14,6 +14,9 @@ from qmtls.ledger.handshakes import KEPT_SECONDS, Handshake, LastHandshakes, wri
 from qmtls.ledger.schema import FILE, open_ledger
 from qmtls.ledger.tlsresults import SessionSums, day_of, write_sessions
 from qmtls.net.stsfiles import StsFiles
+from qmtls.spool.api import Attempt, Filing
+from qmtls.spool.bins import INJECT
+from qmtls.spool.maildir import MaildirSpool
 from qmtls.tls.results import TlsSession
 from qmtls.tls.resulttypes import PolicyType, TlsResult
 from qmtls.tls.sts import CachedPolicy, StsMode, StsPolicy
@@ -88,7 +91,9 @@ def test_a_message_that_was_not_tried(cli: Cli, home: Path) -> None:
     result = cli("policy", "explain", id, "--offline")
     assert result.status == 1
     assert f"{id}  from <ann@mx.test> to <bob@there.test>" in result.out
-    assert "has to change: nothing: it has not been tried yet" in result.out
+    assert (
+        "has to change: nothing that is known: no attempt is on record yet; while the service runs, it " in result.out
+    )
 
 
 def test_mends_of_several_hosts() -> None:
@@ -110,6 +115,13 @@ def test_mends_of_several_hosts() -> None:
         ("r wants no login that control/authroutes:2 has: x", "control/authroutes:2, or what the relay takes"),
         ("r does not take the login of control/authroutes:2: 535", "control/authroutes:2, or what the relay takes"),
         ("r cannot be connected to: connection refused", "somebody must take connections there"),
+        ("no mail exchanger of a.test has an address (r)", "the administrator of a.test must mend its records in DNS"),
+        (
+            "there is no mailbox postmaster; make one: qmtls mailbox add postmaster",
+            "the mailbox must be made: `qmtls mailbox add postmaster`",
+        ),
+        ("the queue file cannot be read: Input/output error", "the queue file must be readable"),
+        ("trouble on our side", "the fault is ours, and the log of the service names it"),
     ],
 )
 def test_what_is_no_matter_of_certificates(reason: str, mend: str | None) -> None:
@@ -168,3 +180,27 @@ def test_a_message_that_is_held(cli: Cli, home: Path) -> None:
     result = cli("policy", "explain", id, "--offline")
     assert f"an operator holds it: `qmtls queue release {id}` lets it go" in result.out
     assert "tried again" not in result.out
+
+
+def test_what_each_recipient_was_told_counts(cli: Cli, home: Path) -> None:
+    """Mends of all of them, and not of the first only; and a message that is due already is not tried again then."""
+    to = ("--to", "bob@there.test", "--to", "joe@there.test")
+    id = cli("send", "--from", "ann@mx.test", *to, stdin=b"hello\n").out.strip()
+    bin = MaildirSpool(home / "queue" / INJECT)
+    reasons = ((0, "r cannot be connected to: connection refused"), (1, "the queue file cannot be read: x"))
+    now = time.time()
+    attempt = Attempt(now - 60, deferred=(0, 1), reasons=reasons)
+    assert bin.record([Filing(id, attempt, now - 30)]) == [None]
+    out = cli("policy", "explain", id, "--offline").out
+    assert "has to change: somebody must take connections there\n" in out
+    assert "has to change: the queue file must be readable\n" in out
+    assert f"then: it is due since {local_time(now - 30)}; while the service runs, it stands in line" in out
+    assert f"`qmtls queue retry {id}` ends such a rest" in out
+
+
+def test_a_message_that_cannot_be_read(cli: Cli, home: Path) -> None:
+    id = cli("send", "--from", "ann@mx.test", "--to", "bob@there.test", stdin=b"hello\n").out.strip()
+    (home / "queue" / INJECT / "new" / id).write_bytes(b"\0")
+    result = cli("policy", "explain", id, "--offline")
+    assert result.status == 1
+    assert f"its file in the queue cannot be read, so nobody tries it: {home}" in result.err and id in result.err

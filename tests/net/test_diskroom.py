@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qmtls.net.diskroom import RESERVE, disk_room
+from qmtls.net.diskroom import RESERVE, disk_room, is_full
 
 GIB = 1 << 30
 
@@ -45,3 +45,16 @@ def test_file_systems_that_count_no_files(monkeypatch: pytest.MonkeyPatch) -> No
 def test_where_nobody_says(tmp_path: Path) -> None:
     assert disk_room(tmp_path / "none") == sys.maxsize
     assert 0 <= disk_room(tmp_path) < sys.maxsize
+
+
+def test_full_is_a_disk_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk(monkeypatch, 100 * GIB, RESERVE // 2)
+    assert not is_full(Path("/q"))
+    disk(monkeypatch, 100 * GIB, 0)
+    assert is_full(Path("/q"))
+    disk(monkeypatch, 100 * GIB, 10 * GIB, left=0)
+    assert is_full(Path("/q"))
+    disk(monkeypatch, 100 * GIB, 10 * GIB, files=0, left=0)
+    assert not is_full(Path("/q"))
+    monkeypatch.undo()
+    assert not is_full(Path("/nowhere/at/all"))

@@ -122,6 +122,10 @@ def test_full_disk_when_outcomes_are_recorded(house: House) -> None:
         house.reload()
         assert len(mx.messages) == 1 and mx.messages[0].recipients == ("good@held.test",)
         assert "report " not in house.log()
+        (waits,) = house.queue()
+        explained = house.qmtls("policy", "explain", waits["id"], status=1).stdout
+        assert "mail waits: the disk of the queue is full, so what comes of attempts cannot" in explained
+        assert "has to change: there must be room on the disk of the queue\n" in explained
         house.kill()
         ballast.unlink()
         house.start()

@@ -10,8 +10,10 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import dns.flags
@@ -19,6 +21,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from qmtls.delivery.window import INITIAL
 from qmtls.ledger.handshakes import Handshake, handshakes_for
 from qmtls.ledger.schema import FILE, read_ledger
 from qmtls.net.stsfiles import StsFiles
@@ -26,16 +29,17 @@ from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Recipient
 from qmtls.tls.sts import CachedPolicy, StsMode, StsPolicy
 from tests.system.house import House
-from tests.system.mx import Do, FakeMx
+from tests.system.mx import EXTENSIONS, Do, FakeMx
 from tests.system.outbound.dns import NameServer
 from tests.system.outbound.handing import hand_in, open_to_all, wait_for_reasons
 from tests.system.outbound.test_demands import sha256
 from tests.system.outbound.test_extensions import post
 from tests.system.outbound.test_hosts import fresh_address, pytestmark  # noqa: F401 - port 25 for this module too
-from tests.system.pki import Authority
+from tests.system.pki import Authority, Credential
 from tests.system.waiting import wait_for
 
 TRANSCRIPTS = Path(__file__).parent / "explain"
+LATER = frozenset({"held", "rate", "resting", "no-end"})  # explained after something else has happened
 REPLACED = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? UTC"), "TIME"),
@@ -56,9 +60,14 @@ class SignedServer(NameServer):
         name = query.question[0].name.to_text(omit_final_dot=True).lower()
         if name.endswith(".signed.test"):
             answer.flags |= dns.flags.AD
-        if name in ("_25._tcp.mx-dane-bogus.signed.test", "dns-failure.test"):
+        if name in ("_25._tcp.mx-dane-bogus.signed.test", "dns-failure.test", "mx-dns-host.test"):
             answer.set_rcode(dns.rcode.SERVFAIL)  # what a validating resolver makes of a bad signature
         return answer
+
+    def _reply(self, data: bytes, peer: tuple[str, int]) -> None:
+        """Of one domain nobody ever hears."""
+        if dns.message.from_wire(data).question[0].name.to_text().lower() != "dns-hangs.test.":
+            super()._reply(data, peer)
 
 
 class World:
@@ -70,6 +79,7 @@ class World:
         self.lines: list[str] = []
         self.routes: list[str] = []
         self.untried: set[str] = set()  # names of ways that keep mail from being tried at all
+        self.late: set[str] = set()  # of those for which mail comes when all others are known
         self.ways: dict[str, str] = {}  # name of the transcript: domain
         house.control("dnsserver", f"{self.names.address}\n")
 
@@ -106,10 +116,18 @@ class World:
         self.ways[name] = f"{name}.test"
         return f"{name}.test"
 
-    def relay(self, name: str, context: ssl.SSLContext | None, scheme: str = "", line: str = "", **script: Do) -> str:
+    def relay(
+        self,
+        name: str,
+        context: ssl.SSLContext | None,
+        scheme: str = "",
+        line: str = "",
+        extensions: Sequence[str] = EXTENSIONS,
+        **script: Do,
+    ) -> str:
         """A relay at an address of its own for NAME.test; its route, as tlspolicy and authroutes name it."""
         address = fresh_address()
-        mx = self._stack.enter_context(FakeMx(dict(script), tls=context, host=address))
+        mx = self._stack.enter_context(FakeMx(dict(script), tls=context, host=address, extensions=extensions))
         self.routes.append(f"{name}.test:{scheme}{address}:{mx.port}")
         self.ways[name] = f"{name}.test"
         if line:
@@ -151,6 +169,8 @@ def ways_to_wait(world: World, house: House, authority: Authority) -> None:
     world.names.mx("no-address.test", "mx-no-address.test")
     world.ways |= {"no-address": "no-address.test", "dns-failure": "dns-failure.test"}
     more_ways(world, house, authority)
+    ways_of_dns(world, house, stranger)
+    ways_of_a_session(world, house)
 
 
 def more_ways(world: World, house: House, authority: Authority) -> None:
@@ -172,9 +192,12 @@ def more_ways(world: World, house: House, authority: Authority) -> None:
     strict.load_verify_locations(cadata=Authority("another").pem.decode())
     world.host("our-certificate", context=strict, line="encrypt")
     house.control("clientcert.pem", authority.server("mx.test").bundle)
+    verify, plain = "verify tafile=ca.crt match=relay.test", (*EXTENSIONS, "AUTH PLAIN")
+    refuse = Do(b"535 5.7.8 wrong\r\n")
     logins = [
         world.relay("login-unverified", world.context("login-unverified")),
-        world.relay("login-unknown", world.context("login-unknown"), line="verify tafile=ca.crt match=relay.test"),
+        world.relay("login-unknown", world.context("login-unknown"), line=verify),
+        world.relay("login-refused", world.context("login-refused"), line=verify, extensions=plain, AUTH=refuse),
     ]
     house.control("authroutes", "".join(f"{one} printer secret\n" for one in logins)).chmod(0o600)
     world.relay("smtps-plain", None, "smtps:")
@@ -189,9 +212,41 @@ def more_ways(world: World, house: House, authority: Authority) -> None:
     )
     world.untried |= {"ruled", "paused", "host-paused"}
     world.host("rate")
-    house.control("destinations", "rate.test rate=1/d\n")
+    house.control("destinations", "rate.test rate=1/d\nagain.test rate=1/d\nconnections.test connections=1\n")
     world.untried.add("rate")
     world.silent("resting")
+    world.late.add("resting")
+
+
+def ways_of_dns(world: World, house: House, stranger: Credential) -> None:
+    """Names without addresses, and no answers."""
+    names = world.names
+    world.ways |= {name: f"{name}.test" for name in ("dns-hangs", "dns-host", "mx-no-host", "relay-no-address")}
+    names.mx("dns-host.test", "mx-dns-host.test")
+    names.records["mx-no-host.test", "MX"] = ["10 bad\\047name.test."]
+    world.routes.append("relay-no-address.test:nowhere.test")
+    names.mx(world.host("pin-no-address"), "mx1-pin-no-address.test", "mx-pin-no-address.test")
+    house.control("mx1-pin-no-address.test.pem", stranger.pem)
+    names.records["_mta-sts.sts-unreachable.test", "TXT"] = ['"v=STSv1; id=1"']
+    names.host("mta-sts.sts-unreachable.test", fresh_address())
+    world.host("sts-unreachable", line="sts")
+
+
+def ways_of_a_session(world: World, house: House) -> None:
+    """What hosts do in the middle of it, lines for them, and our own mailboxes."""
+    house.control("timeoutremote", "15\n")  # for those that hang
+    hang = Do(b"", then="hang")
+    world.host("hangs", connect=hang)
+    world.host("cut-off", content=Do(then="close"))
+    world.host("no-end", DATA=Do(then="close"))
+    world.host("again", RCPT=Do(b"450 4.2.0 come back later\r\n"))
+    for name in ("connections", "window"):
+        world.host(name, connect=hang)
+        world.late.add(name)
+    new = house.mailbox("bob") / "tmp"
+    new.rmdir()
+    new.write_bytes(b"")
+    world.ways["mailbox"] = "mx.test"
 
 
 @pytest.fixture
@@ -205,23 +260,61 @@ def transcripts(house: House, authority: Authority, tmp_path: Path) -> Iterator[
         world.host("marker")
         del world.ways["marker"]
         open_to_all(house, *world.routes).start()
-        ids = {}
-        for name, domain in world.ways.items():
-            if name == "requiretls":
-                ids[name] = post(
-                    house, Recipient(Address("bob", domain)), sender=Address("ann", "a.test"), requiretls=True
-                )
-            else:
-                (ids[name],) = hand_in(house, f"bob@{domain}")
-        wait_for_reasons(house, len(world.ways) - len(world.untried))
-        house.qmtls("queue", "hold", ids["held"])
-        (ids["rate"],) = hand_in(house, "carl@rate.test")  # the first of this day has gone
-        (ids["resting"],) = hand_in(house, "carl@resting.test")
-        wait_for_reasons(house, len(world.ways) - len(world.untried) + 1)
+        ids = {
+            name: first_message(house, name, domain) for name, domain in world.ways.items() if name not in world.late
+        }
+        tried = len(ids) - len(world.untried)
+        wait_for_reasons(house, tried)
         wait_for_handshakes(house)
-        found = {name: transcript(house, id) for name, id in ids.items()}
-        house.control("concurrencyremote", "0\n")
-        yield found | {"remote-mail-off": transcript(house, ids["refused"])}
+        found = transcripts_of(house, {name: id for name, id in ids.items() if name not in LATER})
+        found |= later_ways(house, ids, tried)
+        yield found | ways_in_line(house) | ways_by_settings(house, ids)
+
+
+def first_message(house: House, name: str, domain: str) -> str:
+    if name == "requiretls":
+        return post(house, Recipient(Address("bob", domain)), sender=Address("ann", "a.test"), requiretls=True)
+    (id,) = hand_in(house, f"bob@{domain}")
+    return id
+
+
+def later_ways(house: House, ids: dict[str, str], tried: int) -> dict[str, str]:
+    """Of mail that meets what earlier mail found."""
+    house.qmtls("queue", "hold", ids["held"])
+    (rate,) = hand_in(house, "carl@rate.test")  # the first of this day has gone
+    hand_in(house, "bob@resting.test")
+    wait_for_reasons(house, tried := tried + 1)
+    (resting,) = hand_in(house, "carl@resting.test")  # well within a minute
+    wait_for_reasons(house, tried := tried + 1)
+    for n in range(3):  # after three in a row, with the first message, it rests
+        (no_end,) = hand_in(house, f"carl{n}@no-end.test")
+        wait_for_reasons(house, tried + n + 1)
+    house.qmtls("queue", "retry", ids["again"])  # which stands in line until tomorrow
+    now = {"held": ids["held"], "rate": rate, "resting": resting, "no-end": no_end, "due-again": ids["again"]}
+    return transcripts_of(house, now)
+
+
+def ways_in_line(house: House) -> dict[str, str]:
+    """Hosts that hang, with all the connections that they may have."""
+    last = {}
+    for name, most in (("connections", 1), ("window", INITIAL)):
+        last[name] = hand_in(house, f"carl@{name}.test", contents=[b"Subject: x\r\n\r\n"] * (most + 1))[-1]
+    return transcripts_of(house, last)
+
+
+def ways_by_settings(house: House, ids: dict[str, str]) -> dict[str, str]:
+    """What a change of the settings keeps back."""
+    assert house.stop() == 0  # which would see the changes at once, and may be busy with them
+    found = {}
+    for name, file, way in (
+        ("remote-mail-off", "concurrencyremote", "refused"),
+        ("local-mail-off", "concurrencylocal", "mailbox"),
+        ("retests-off", "policyretest", "untrusted"),
+    ):
+        house.control(file, "0\n")
+        found[name] = transcript(house, ids[way])
+        house.control(file, None)
+    return found
 
 
 def wait_for_handshakes(house: House) -> None:
@@ -236,6 +329,12 @@ def last_handshakes(house: House, domain: str) -> list[Handshake]:
         return []
     with closing(ledger):
         return handshakes_for(ledger, domain, 0)
+
+
+def transcripts_of(house: House, ids: dict[str, str]) -> dict[str, str]:
+    """Several at a time: one of them asks a name server that never answers."""
+    with ThreadPoolExecutor(3) as pool:
+        return dict(zip(ids, pool.map(partial(transcript, house), ids.values()), strict=True))
 
 
 def transcript(house: House, id: str) -> str:

@@ -320,9 +320,13 @@ def _text(row: Row) -> str:
 def _message_text(row: Row) -> str:
     to, says, due = row["to"], row["says"], row["next"]
     assert isinstance(to, list) and isinstance(says, list)
-    when = "held" if row["held"] else f"next {local_time(float(str(due)))}"
+    when = "held" if row["held"] else _when(float(str(due)))
     said = f"; it says {', '.join(says)}" if says else ""
     return f"{row['id']}  from <{row['from']}> to {', '.join(f'<{one}>' for one in to)}  {when}{said}"
+
+
+def _when(due: float) -> str:
+    return f"{'next' if due > time.time() else 'due since'} {local_time(due)}"
 
 
 def _attempt_text(row: Row) -> str:

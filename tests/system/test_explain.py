@@ -289,6 +289,7 @@ def later_ways(house: House, ids: dict[str, str], tried: int) -> dict[str, str]:
     for n in range(3):  # after three in a row, with the first message, it rests
         (no_end,) = hand_in(house, f"carl{n}@no-end.test")
         wait_for_reasons(house, tried + n + 1)
+    wait_for(lambda: len(last_handshakes(house, "no-end.test")) == 3, "its handshakes in the ledger")
     house.qmtls("queue", "retry", ids["again"])  # which stands in line until tomorrow
     now = {"held": ids["held"], "rate": rate, "resting": resting, "no-end": no_end, "due-again": ids["again"]}
     return transcripts_of(house, now)

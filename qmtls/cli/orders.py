@@ -35,7 +35,7 @@ NOT_DONE = ""  # instead of a word: it was said what is the matter
 class Batch:
     """Messages of one bin; `note` is the operator's, `trouble` hears what could not be done.
 
-    `full` afterwards: there was no room on the disk, so there is no use in going on.
+    `full` afterwards: there was no room on the disk, so there is no use in going on, nor in naming each of them.
     """
 
     spool: MaildirSpool
@@ -68,15 +68,17 @@ def carry_out(order: Order, batch: Batch) -> Sequence[str]:
         batch.trouble(f"{path}: the order was not given: {why(problem)}")
         done = repeat(NOT_DONE)
     finally:
-        _tell_owner(batch)
+        _tell_owner(batch, given=bool(todo))
     return [order.spares(entry) or next(done) for entry in batch.entries]
 
 
-def _tell_owner(batch: Batch) -> None:
+def _tell_owner(batch: Batch, given: bool) -> None:
+    """Also if nothing was to be done: a command that was killed may have done it without a word."""
     try:
         poke(batch.spool.path)
     except OSError as problem:
-        batch.trouble(f"{batch.spool.path}/owner: {why(problem)}: the service sees the order later, by itself")
+        if given:
+            batch.trouble(f"{batch.spool.path}/owner: {why(problem)}: the service sees the order later, by itself")
 
 
 @contextmanager
@@ -183,8 +185,11 @@ def _filing(entry: Entry, event: str, words: str, *, held: bool = False, returni
 def _record(batch: Batch, filings: Sequence[Filing], word: str) -> Sequence[str]:
     said = []
     for filing, problem in zip(filings, batch.spool.record(filings), strict=True):
+        if problem is not None and problem.full:
+            batch.full = True
+            said.append(NOT_DONE)
+            continue
         if problem is not None:
-            batch.full = batch.full or problem.full
             said.append(_not_done(batch, filing.id, f"the order is not on the disk: {problem}"))
             continue
         try:

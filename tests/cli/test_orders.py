@@ -209,6 +209,7 @@ def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
         batch = Batch(entries[0].bin, entries, "", heard.append)
         assert list(carry_out(HOLDING, batch)) == ["", "", "was held already"]
     assert batch.full
+    assert heard == [], "the command says it once, for all"
 
 
 def test_a_message_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
@@ -256,8 +257,11 @@ def test_an_owner_that_cannot_be_told_is_no_reason_to_keep_silent(
     with Queue(tmp_path, heard.append) as seen:
         entries = list(seen.find(IDS, 0.0))
         said = carry_out(HOLDING, Batch(entries[0].bin, entries, "", heard.append))
-    assert list(said) == ["held", "held", "was held already"]
-    assert [line.partition("1/owner: ")[2][:17] for line in heard] == ["Permission denied"]
+        assert list(said) == ["held", "held", "was held already"]
+        assert [line.partition("1/owner: ")[2][:17] for line in heard] == ["Permission denied"]
+        heard.clear()
+        assert carry_out(HOLDING, Batch(entries[2].bin, entries[2:], "", heard.append)) == ["was held already"]
+        assert heard == [], "there is nothing to tell"
 
 
 @pytest.mark.parametrize("name", ["retry", "hold"])

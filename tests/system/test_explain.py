@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 
 import dns.flags
 import dns.message
@@ -80,7 +81,7 @@ class World:
         self.routes: list[str] = []
         self.untried: set[str] = set()  # names of ways that keep mail from being tried at all
         self.late: set[str] = set()  # of those for which mail comes when all others are known
-        self.ways: dict[str, str] = {}  # name of the transcript: domain
+        self.ways: dict[str, str] = {}  # name of the transcript: domain (mail is for bob there), or a recipient
         house.control("dnsserver", f"{self.names.address}\n")
 
     def context(self, name: str, host: str = "relay.test") -> ssl.SSLContext:
@@ -246,7 +247,8 @@ def ways_of_a_session(world: World, house: House) -> None:
     new = house.mailbox("bob") / "tmp"
     new.rmdir()
     new.write_bytes(b"")
-    world.ways["mailbox"] = "mx.test"
+    rmtree(house.mailbox("postmaster"))
+    world.ways |= {"mailbox": "mx.test", "no-postmaster": "postmaster@mx.test"}
 
 
 @pytest.fixture
@@ -274,7 +276,7 @@ def transcripts(house: House, authority: Authority, tmp_path: Path) -> Iterator[
 def first_message(house: House, name: str, domain: str) -> str:
     if name == "requiretls":
         return post(house, Recipient(Address("bob", domain)), sender=Address("ann", "a.test"), requiretls=True)
-    (id,) = hand_in(house, f"bob@{domain}")
+    (id,) = hand_in(house, domain if "@" in domain else f"bob@{domain}")
     return id
 
 

@@ -20,6 +20,7 @@ from itertools import repeat
 from qmtls.cli.bins import Entry, State
 from qmtls.cli.home import why
 from qmtls.cli.inject import login_name
+from qmtls.cli.output import one_sentence
 from qmtls.spool.api import BOUNCE, HOLD, RELEASE, Attempt, Filing
 from qmtls.spool.bins import poke
 from qmtls.spool.listing import FIRST_DUE, HELD_MTIME, RETURN_MTIME
@@ -171,8 +172,7 @@ def _remove(batch: Batch, entries: Sequence[Entry]) -> Sequence[str]:
 
 
 def _sentence(words: str, note: str) -> str:
-    """What the terminal sent that is no text must not get into logs and reports."""
-    note = " ".join(note.encode("utf-8", "replace").decode("utf-8").split())
+    note = one_sentence(note)
     return f"{words}: {note}" if note else words
 
 

@@ -44,6 +44,11 @@ def clean(text: str) -> str:
     return text if text.isprintable() else text.translate(_UNPRINTABLE)
 
 
+def one_sentence(text: str) -> str:
+    """What an operator wrote, as it may stand in files and reports: one line, and no octets that are no text."""
+    return clean(" ".join(text.split()))
+
+
 def nobody_reads() -> None:
     """From now on standard output goes nowhere, also what is still on its way: its reader went, or its disk is full."""
     null = os.open(os.devnull, os.O_WRONLY)

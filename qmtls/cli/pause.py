@@ -6,13 +6,14 @@ A running service reads the file again within a second or two; one that starts r
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 from qmtls.cli.home import Home
-from qmtls.cli.output import DONE, FINDINGS, CommandError, clean, emit
+from qmtls.cli.output import DONE, FINDINGS, CommandError, clean, emit, one_sentence
 from qmtls.cli.owner import as_owner_of
 from qmtls.cli.parser import Commands, Parser, add_json
 from qmtls.delivery.holds import Hold, Holds
@@ -61,16 +62,18 @@ def standing(home: Home, trouble: Callable[[str], None]) -> Holds:
 
 def run_pause(args: argparse.Namespace) -> int:
     home: Home = args.home
-    if not args.destination:
+    if args.destination is None:
         return _list(home, args.json)
     words = [f"destination={args.destination}"]
     if args.until:
         words.append(f"until={args.until}")
     if args.reason:
-        plain = " ".join(args.reason.replace('"', "'").replace("\\", "/").split())
+        plain = one_sentence(args.reason.replace('"', "'").replace("\\", "/"))
         words.append(f'reason="{plain}"')
     new = " ".join(words)
     hold = _asked(args, new)
+    if hold.until <= time.time():
+        args.parser.error(f"{args.until} has passed")
     with _changing(home) as lines:
         lines[:] = [line for line in lines if not _pauses(line, hold.destination)]
         lines.append(new)

@@ -389,3 +389,24 @@ def test_a_message_that_moves_while_it_is_listed_is_named_once(
     scan = MaildirSpool.scan
     monkeypatch.setattr(MaildirSpool, "scan", lambda spool: [*scan(spool), *scan(spool)])
     assert cli("queue", "hold", "--younger", "1w").out.count("held") == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("",),
+        ("b.test from=@a.test",),
+        ("b.test", "--until", "2020-01-01"),
+        ("b.test", "--until", "2999-01-01 to=@c.test"),
+    ],
+)
+def test_a_pause_that_is_none_is_wrong_usage(cli: Cli, queue: Path, arguments: tuple[str, ...]) -> None:  # noqa: F811
+    assert cli("queue", "pause", *arguments).status == 2
+    assert not (queue / "control/holds").exists()
+
+
+def test_the_reason_of_a_pause_is_text_or_the_service_would_not_start(cli: Cli, queue: Path) -> None:  # noqa: F811
+    assert cli("queue", "pause", "b.test", "--reason", "caf\udce9 \u00e9 \x1b[2J\n").status == 0
+    (rule,) = cli("queue", "pause", "--json").rows
+    assert rule["reason"] == "caf? \u00e9 ?[2J"
+    assert cli("check").status == 0

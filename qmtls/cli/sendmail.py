@@ -225,7 +225,10 @@ def _flush(args: argparse.Namespace) -> list[str]:
 
 def _queue_command(home: Home, words: list[str], *, quiet: bool) -> int:
     """As `qmtls queue` does it. Nothing to flush is no failure."""
-    args = import_module("qmtls.cli.main").build_parser(("queue",)).parse_args(["queue", *words])
+    try:
+        args = import_module("qmtls.cli.main").build_parser(("queue",)).parse_args(["queue", *words])
+    except SystemExit:  # it said what is no domain or address
+        raise SystemExit(EX_USAGE) from None
     args.home = home
     if not quiet:
         return int(args.run(args))

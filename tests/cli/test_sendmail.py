@@ -63,6 +63,7 @@ def test_flags_that_programs_give(cli: Cli, home: Path, flags: Sequence[str]) ->
         ("-q1h30m",),
         ("-qX1",),
         ("-qR",),
+        ("-qRb test",),
     ],
 )
 def test_what_is_not_understood_is_wrong_usage(cli: Cli, home: Path, flags: Sequence[str]) -> None:

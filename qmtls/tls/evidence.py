@@ -174,7 +174,8 @@ def _sts_only(policy: Policy, sts: StsEvidence, host: str) -> Policy:
     if known is not None and known.policy.mode is not StsMode.NONE:
         return _by_policy(policy, known, host, f"MTA-STS policy of {known.domain}, id {known.id}")
     note = sts.note or "it has none"
-    mend = "its administrator must publish one, or that rule must change; mail waits until then"
+    task = "mend that" if sts.broken is not None else "publish one"
+    mend = f"its administrator must {task}, or that rule must change; mail waits until then"
     return replace(policy, broken=f"{host} must be named by an MTA-STS policy, says {rule}, but {note}; {mend}")
 
 

@@ -38,10 +38,14 @@ class Reactor:
         self.readers.remove(reader)
 
     def turn(self) -> None:
-        readable, _, _ = select.select(self.readers, [], [], PATIENCE)
+        poll = select.poll()
+        for reader in self.readers:
+            poll.register(reader, select.POLLIN)
+        readable = {fd for fd, _ in poll.poll(PATIENCE * 1000)}
         assert readable, "nothing came"
-        for reader in readable:
-            reader.doRead()
+        for reader in self.readers:
+            if reader.fileno() in readable:
+                reader.doRead()
 
 
 @pytest.fixture

@@ -208,8 +208,10 @@ class KernelFiles(OsFiles):
     def sync(self, fd: int) -> None:
         over: list[Errors] = []
         assert self.kernel.sync([fd], over.append)
+        poll = select.poll()
+        poll.register(self.kernel, select.POLLIN)
         while not over:
-            select.select([self.kernel], [], [], 10)
+            poll.poll(10_000)
             self.kernel.doRead()
         assert over == [[None]]
         self.made += 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from qmtls.delivery.window import INITIAL
+from qmtls.ledger.schema import FILE as LEDGER
 from qmtls.smtp.address import Address
 from qmtls.smtp.envelope import Arrival, Envelope, Recipient
 from qmtls.spool.maildir import MaildirSpool
@@ -200,6 +201,7 @@ def test_no_descriptor_is_left_behind(house: House, authority: Authority, ca_fil
         house.control("wrong.test.pem", authority.server("wrong.test").pem)
         open_to_all(house, *others, *(f"{name}:127.0.0.1:{host.port}" for name, host in hosts.items()))
         house.start()
+        ledger = str(house.home / "state" / LEDGER)
 
         def one_round(number: int) -> None:
             hand_in(house, *(f"bob@{name}" for name in (*hosts, "closed.test", "wrong.test")))
@@ -209,6 +211,7 @@ def test_no_descriptor_is_left_behind(house: House, authority: Authority, ca_fil
         house.wait_for_log("adopted bin=inject")
         one_round(1)
         wait_for(lambda: house.log().count("deferred ") == 3, "the failures")
+        wait_for(lambda: f"{ledger}-shm" in open_files(house.pid), "the first handshakes to be noted")
         before = open_files(house.pid)
         for number in range(2, rounds + 2):
             one_round(number)

@@ -16,6 +16,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -83,14 +84,17 @@ class KernelSync:
         setup, self._destroy, self._submit, self._ends = calls
         self._call = ctypes.CDLL(None, use_errno=True).syscall
         self._context = ctypes.c_ulong(0)
-        if self._call(setup, ROOM, ctypes.byref(self._context)) != 0:
-            raise _error(ctypes.get_errno())
+        self._over = (_End * ROOM)()
         self._told = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        if self._call(setup, ROOM, ctypes.byref(self._context)) != 0 or self._reap() != 0:
+            problem = _error(ctypes.get_errno())
+            self._give_back()
+            raise problem
         self._orders = (_Order * ROOM)()
         for order in self._orders:
             order.opcode, order.flags, order.told = _FSYNC, _TELL, self._told
         self._pointers = (ctypes.c_void_p * ROOM)(*(ctypes.addressof(order) for order in self._orders))
-        self._over = (_End * ROOM)()
+        self._waiting: dict[int, list[Callable[[Errors], object]]] = {}  # for the next sync of one under way alone
         self._requests: dict[int, _Request] = {}
         self._numbers = 0
         self._under_way = 0
@@ -101,7 +105,29 @@ class KernelSync:
         """Calls `done`, in a later turn, with None or the error for each of `fds`, which may be closed only then.
 
         False: the kernel does not take them; sync them in another way.
+
+        A descriptor that is handed over alone, as directories are, is never synced twice at once: without a journal a
+        file system may find nothing to do for the second while the first still writes what both are about. Whoever
+        comes meanwhile waits, and all who wait share the next sync.
         """
+        if len(fds) == 1:
+            waiting = self._waiting.get(fds[0])
+            if waiting is not None:
+                waiting.append(done)
+                return True
+            if self._hand_over(fds, partial(self._alone_over, fds[0], done)):
+                self._waiting[fds[0]] = []
+                return True
+            return False
+        return self._hand_over(fds, done)
+
+    def _alone_over(self, fd: int, done: Callable[[Errors], object], errors: Errors) -> None:
+        waiting = self._waiting.pop(fd)
+        if waiting and not self.sync([fd], partial(_tell_all, waiting)):
+            _tell_all(waiting, [_error(errno.EAGAIN)])
+        done(errors)
+
+    def _hand_over(self, fds: Sequence[int], done: Callable[[Errors], object]) -> bool:
         count = len(fds)
         if count > ROOM - self._under_way:
             return False
@@ -128,8 +154,7 @@ class KernelSync:
         except BlockingIOError:
             return
         # At most ROOM are under way, so this is all of them.
-        over = self._call(self._ends, self._context, 0, ROOM, self._over, None)
-        for n in range(over):
+        for n in range(self._reap()):
             end = self._over[n]
             number, place = divmod(end.data, 1 << 32)
             request = self._requests[number]
@@ -144,9 +169,17 @@ class KernelSync:
                 except Exception:  # a fault of ours; those who wait for the others get their answers
                     log.failure("behind a sync")
 
+    def _reap(self) -> int:
+        """How many ends stand in `_over` now; -1 if the kernel does not say."""
+        over: int = self._call(self._ends, self._context, 0, ROOM, self._over, None)
+        return over
+
     def close(self) -> None:
         """Gives everything back; what is under way is waited for, and told to nobody."""
         self._reactor.removeReader(self)
+        self._give_back()
+
+    def _give_back(self) -> None:
         self._call(self._destroy, self._context)
         os.close(self._told)
 
@@ -173,3 +206,11 @@ def kernel_sync(reactor: Any) -> KernelSync | None:
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
+
+
+def _tell_all(waiting: Sequence[Callable[[Errors], object]], errors: Errors) -> None:
+    for done in waiting:
+        try:
+            done(list(errors))
+        except Exception:  # as in `doRead`
+            log.failure("behind a sync")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,41 @@ def test_behind_one_that_cannot_the_rest_has_errors(reactor: Reactor, kernel: Ke
     assert [error and error.errno for error in told[0]] == [None, errno.EAGAIN, errno.EAGAIN]
     os.close(read)
     os.close(write)
+
+
+def test_one_descriptor_is_never_synced_twice_at_once(
+    reactor: Reactor, kernel: KernelSync, files: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who come while it is under way share the next sync, which begins behind it."""
+    log: list[str] = []
+    hand_over = kernel._hand_over
+
+    def noted(fds: Sequence[int], done: Callable[[Errors], object]) -> bool:
+        log.append("begins")
+        return hand_over(fds, done)
+
+    monkeypatch.setattr(kernel, "_hand_over", noted)
+    for n in range(4):
+        assert kernel.sync(files[:1], lambda errors, n=n: log.append(f"{n} {errors}"))  # type: ignore[misc]
+    assert log == ["begins"]
+    while len(log) < 6:
+        reactor.turn()
+    assert log == ["begins", "begins", "0 [None]", "1 [None]", "2 [None]", "3 [None]"]
+    assert kernel.sync(files[:1], lambda errors: log.append("4"))  # and nothing is left of it
+    while log[-1] != "4":
+        reactor.turn()
+
+
+def test_who_waits_hears_of_a_refusal(
+    reactor: Reactor, kernel: KernelSync, files: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Errors] = []
+    assert kernel.sync(files[:1], told.append)
+    assert kernel.sync(files[:1], told.append)
+    monkeypatch.setattr(kernel, "_hand_over", lambda fds, done: False)
+    while len(told) < 2:
+        reactor.turn()
+    assert sorted(str(error and error.errno) for (error,) in told) == sorted(["None", str(int(errno.EAGAIN))])
 
 
 def fail(kernel: KernelSync, monkeypatch: pytest.MonkeyPatch, which: Callable[[int], bool]) -> None:

@@ -70,13 +70,8 @@ class _Desk:
     def flush(self, incoming: Incoming) -> Deferred[None]:
         return maybeDeferred(incoming.flush)
 
-    def commit(self, spool: Spool, incoming: Incoming) -> Deferred[None]:
-        def committed() -> None:
-            problem = spool.commit([incoming])[0]
-            if problem is not None:
-                raise problem
-
-        return maybeDeferred(committed)
+    def store(self, spool: Spool, incoming: Incoming, over: Callable[[SpoolError | None], object]) -> None:
+        over(spool.commit([incoming])[0])
 
 
 class _Storeroom:
@@ -93,10 +88,10 @@ class _Storeroom:
     def say(self, line: str) -> None:
         pass
 
-    def spool_trouble(self, failure: Failure, client: str) -> Reply:
-        if not isinstance(failure.value, SpoolError):
-            failure.raiseException()
-        return disk_reply(failure.value)
+    def spool_trouble(self, problem: BaseException | None, client: str) -> Reply:
+        if not isinstance(problem, SpoolError):
+            raise problem or RuntimeError("no message could be stored")
+        return disk_reply(problem)
 
 
 class _Talk:

@@ -74,11 +74,10 @@ class House:
     seen: Callable[[ClientSeen], None]  # an identity let a message in
     room: Callable[[], int]  # octets that a message may have before the disk is too full
 
-    def spool_trouble(self, failure: Failure, client: str) -> Reply:
+    def spool_trouble(self, problem: BaseException | None, client: str) -> Reply:
         """What the client hears when its message cannot be stored; the log hears why."""
-        problem = failure.value
         if not isinstance(problem, SpoolError):
-            log.failure("storing a message", failure=failure)
+            log.failure("storing a message", failure=Failure(problem))
             return DISK_TROUBLE
         self.say(f"queue trouble client={client} error={problem}")
         return disk_reply(problem)

@@ -98,12 +98,13 @@ class InboundProtocol(Protocol):
         if self._over:
             return
         self._octets += len(data)
-        if self._tls is not None:
-            data = self._decrypted(self._tls, data)
+        tls = self._tls
+        if tls is not None:
+            data = self._decrypted(tls, data)
         if data:
             self.session.receive_data(data)
             self._pump()
-        if self._tls is not None and self._tls.ended and not self._over:
+        if tls is not None and tls.ended and not self._over:
             self.session.receive_eof()
             self._pump()
 
@@ -139,9 +140,10 @@ class InboundProtocol(Protocol):
         if self._pumping or self._over:
             return
         self._pumping = True
+        session, storing = self.session, self.storing
         try:
-            while not (self.storing.stalled or self._clogged or self._over):
-                event = self.session.next_event()
+            while not (storing.stalled or self._clogged or self._over):
+                event = session.next_event()
                 if event is NEED_DATA or event is PAUSED:
                     if self._leaving and self._leave():
                         continue
@@ -153,28 +155,29 @@ class InboundProtocol(Protocol):
             self._pumping = False
         if self._over:
             return
-        self._send()
-        if self._over:
-            return
-        if self.storing.stalled or self._clogged or self.session.buffered > MAX_BUFFERED:
+        if session.out:
+            self._send()
+            if self._over:
+                return
+        if storing.stalled or self._clogged or session.buffered > MAX_BUFFERED:
             self._pause_reading()
         elif not self._reading:
             self._reading = True
             self._transport.resumeProducing()
 
     def _send(self) -> None:
-        if self._counts and self.session.out:
-            too_many = self.guest.commands(len(self.session.out))  # a reply for each
+        session = self.session
+        if self._counts:
+            too_many = self.guest.commands(len(session.out))  # a reply for each
             if too_many is not None:
                 self._counts = False
-                self.session.abort(too_many)
+                session.abort(too_many)
                 self._close()
                 return
-        data = self.session.data_to_send()
-        if data:
-            self._write(data)
-            if self.session.phase is Phase.COMMAND:
-                self._allow(self._timeout)
+        self._write(session.data_to_send())
+        if session.phase is Phase.COMMAND:
+            self._octets_before = self._octets
+            self._patience.allow(self._timeout)
 
     def _pause_reading(self) -> None:
         if self._reading and not self._over:

@@ -11,6 +11,7 @@ Every close has an abort behind it: over TCP a peer that does not read would kee
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 ABORT_AFTER = 10.0  # seconds that a peer gets to read our last words and to close
@@ -26,17 +27,14 @@ class Patience:
         self._clock = clock
         self._expired = expired
         self._timer: Any = None
-        self._looks_at = 0.0
+        self._looks_at = inf  # no timer
         self.deadline = 0.0
 
     def allow(self, seconds: float) -> None:
         """The deadline is `seconds` from now, in place of the one before."""
         now = self._clock.seconds()
-        self.deadline = now + seconds
-        if self._timer is None:
-            self._look_in(now, seconds)
-        elif self.deadline < self._looks_at:
-            self._timer.cancel()
+        self.deadline = deadline = now + seconds
+        if deadline < self._looks_at:
             self._look_in(now, seconds)
 
     def hurry(self, seconds: float) -> None:
@@ -49,14 +47,18 @@ class Patience:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._looks_at = inf
 
     def _look_in(self, now: float, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         seconds = min(seconds, LOOK)
         self._looks_at = now + seconds
         self._timer = self._clock.callLater(seconds, self._look)
 
     def _look(self) -> None:
         self._timer = None
+        self._looks_at = inf
         now = self._clock.seconds()
         if self.deadline > now:
             self._look_in(now, self.deadline - now)

@@ -5,6 +5,7 @@ a tenth of all that a message costs. Our log lines name what they are about them
 `doRead` straight away. What is not a plain read takes the usual way.
 
 Accepting is in place too: Twisted's port makes a logger, a generator and two more system calls for each look at it.
+An accepted connection is `LeanServer`: it takes a third of the steps to begin, to read and to close.
 
 Who calls from a thread wakes a reactor that sleeps, and no other: each wake-up is a write, a read and a turn.
 
@@ -22,11 +23,13 @@ from socket import AF_UNIX, NI_NUMERICHOST, NI_NUMERICSERV, getnameinfo, socket
 from time import monotonic
 from typing import Any
 
+from twisted.internet.address import IPv6Address
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.main import installReactor
-from twisted.internet.tcp import Port
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST, installReactor
+from twisted.internet.tcp import Port, Server
 from twisted.python import log
 
+READ = 64 * 1024  # octets taken off a socket at a time
 ACCEPTS = 20  # connections taken before others have their turn
 
 
@@ -67,6 +70,10 @@ class LeanReactor(EPollReactor):
 
     doIteration = doPoll
 
+    def removeWriter(self, writer: Any) -> None:
+        if self._writes:  # nearly always none: a reply is sent in place
+            super().removeWriter(writer)
+
     def callFromThread(self, f: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         self.threadCallQueue.append((f, args, kwargs))
         if self._sleeping:
@@ -85,8 +92,57 @@ class LeanReactor(EPollReactor):
         return made
 
 
+class LeanServer(Server):
+    """An accepted connection that reads without detours, and is named only when somebody asks for its name."""
+
+    def __init__(self, sock: socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
+        self.reactor = reactor
+        self._tempDataBuffer = []
+        self._tempDataLen = 0
+        sock.setblocking(False)
+        self.socket = sock
+        self.fileno = sock.fileno
+        self.protocol = protocol
+        if len(client) != 2:
+            self._addressType = IPv6Address
+        self.client = client
+        self.server = server
+        self.sessionno = sessionno
+        self.hostname = client[0]
+        self.connected = 1
+        reactor.addReader(self)
+
+    @property
+    def logstr(self) -> str:  # type: ignore[override]
+        return f"{type(self.protocol).__name__},{self.sessionno},{self.hostname}"
+
+    @property
+    def repstr(self) -> str:  # type: ignore[override]
+        return f"<{type(self.protocol).__name__} #{self.sessionno} on {self.server._realPortNumber}>"
+
+    def doRead(self) -> Any:
+        try:
+            data = self.socket.recv(READ)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
+
+    def _closeSocket(self, orderly: bool) -> None:
+        if orderly:  # no shutdown(2) before it: no other process has this socket
+            self.socket.close()
+        else:
+            super()._closeSocket(orderly)
+
+
 class LeanPort(Port):
     """A listening socket. What is not a plain accept (no more descriptors, say) takes the usual way."""
+
+    transport = LeanServer
 
     def doRead(self) -> None:
         for _ in range(ACCEPTS):

@@ -8,6 +8,7 @@ then is told of as stored is stored.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -17,7 +18,7 @@ from qmtls.ledger.clients import ClientSeen
 from qmtls.net.house import DISK_TROUBLE
 from qmtls.net.reception import Reception
 from qmtls.smtp.reply import Reply, reply
-from qmtls.spool.api import Incoming, Spool
+from qmtls.spool.api import Incoming, Spool, SpoolError
 
 
 class Desk(Protocol):
@@ -26,8 +27,8 @@ class Desk(Protocol):
     def flush(self, incoming: Incoming) -> Deferred[None]:
         """Moves the gathered octets to the disk; SpoolError."""
 
-    def commit(self, spool: Spool, incoming: Incoming) -> Deferred[None]:
-        """Fires when the message is accepted, for good; SpoolError."""
+    def store(self, spool: Spool, incoming: Incoming, over: Callable[[SpoolError | None], object]) -> None:
+        """Calls `over` once: with None when the message is accepted, for good, or with what went wrong."""
 
 
 class Storeroom(Protocol):
@@ -45,7 +46,7 @@ class Storeroom(Protocol):
     @property
     def say(self) -> Callable[[str], None]: ...
 
-    def spool_trouble(self, failure: Failure, client: str) -> Reply:
+    def spool_trouble(self, problem: BaseException | None, client: str) -> Reply:
         """What the client hears when its message cannot be stored."""
 
 
@@ -90,7 +91,7 @@ class Storing:
     def _flush_failed(self, failure: Failure) -> None:
         reception = self.reception
         if reception is not None:
-            reception.trouble = self._house.spool_trouble(failure, self._client)
+            reception.trouble = self._house.spool_trouble(failure.value, self._client)
         self._flushed(None)
 
     def end(self) -> None:
@@ -101,12 +102,19 @@ class Storing:
                 reception.abort()
             self._conversation.on_result(DISK_TROUBLE if reception is None else reception.trouble or DISK_TROUBLE)
             return
-        spool = reception.spool
-        committed = self._house.committer.commit(spool, reception.end())
-        committed.addCallbacks(self._stored, self._not_stored, callbackArgs=(reception,), errbackArgs=(reception,))
-        committed.addErrback(self._conversation.broke)
+        self._house.committer.store(reception.spool, reception.end(), partial(self._over, reception))
 
-    def _stored(self, _: object, reception: Reception) -> None:
+    def _over(self, reception: Reception, problem: SpoolError | None) -> None:
+        try:
+            if problem is None:
+                self._stored(reception)
+            else:
+                reception.abort()
+                self._conversation.on_result(self._house.spool_trouble(problem, self._client))
+        except Exception:
+            self._conversation.broke(Failure())
+
+    def _stored(self, reception: Reception) -> None:
         reception.log_accepted(self._house.say)
         self._conversation.on_result(reply(250, "2.0.0", f"ok {reception.id}"))
         # The client has its answer first; delivery starts in the same turn.
@@ -114,10 +122,6 @@ class Storing:
         seen = reception.seen()
         if seen is not None:
             self._house.seen(seen)
-
-    def _not_stored(self, failure: Failure, reception: Reception) -> None:
-        reception.abort()
-        self._conversation.on_result(self._house.spool_trouble(failure, self._client))
 
     def drop(self) -> None:
         """Nothing stays of the message that was being received."""

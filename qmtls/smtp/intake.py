@@ -9,7 +9,7 @@ from __future__ import annotations
 from qmtls.smtp.commands import Chunk
 from qmtls.smtp.content import MAX_DISCARD, ChunkReader, ContentCheck, DotReader, Fault
 from qmtls.smtp.events import Content, ContentRefused
-from qmtls.smtp.reply import Reply
+from qmtls.smtp.reply import Reply, reply
 
 
 class Intake:
@@ -104,3 +104,7 @@ class Unwanted:
 
     def take(self, buffer: bytearray) -> None:
         self._reader.take(buffer)
+
+
+NOTHING = Unwanted(Chunk(0, last=True), reply(503, "5.5.1", "no content was asked for"))
+"""What takes the content while none is expected."""

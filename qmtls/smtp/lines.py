@@ -42,6 +42,12 @@ class LineReader:
             fault = self._skip(buffer)
             if fault or self._skipped >= 0:
                 return fault
+        # Most of the time one line has come, and nothing else.
+        end = len(buffer) - 2
+        if 0 <= end <= limit and buffer.find(b"\r") == end and buffer.find(b"\n") == end + 1:
+            line = bytes(buffer[:end])
+            buffer.clear()
+            return line
         found = _END.search(buffer)
         end = found.start() if found else len(buffer)
         if end > limit:

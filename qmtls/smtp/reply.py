@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,20 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply on the wire, each line ended by CRLF."""
-        prefix = f"{self.status} " if self.status else ""
-        if len(self.lines) == 1:
-            return f"{self.code} {prefix}{self.lines[0]}\r\n".encode("ascii", "replace")
-        last = len(self.lines) - 1
-        return "".join(
-            f"{self.code}{' ' if n == last else '-'}{prefix}{line}\r\n" for n, line in enumerate(self.lines)
-        ).encode("ascii", "replace")
+        return _encode(self.code, self.status, self.lines)
 
     def __str__(self) -> str:
         status = f"{self.status} " if self.status else ""
         return f"{self.code} {status}{self.text}"
+
+
+@lru_cache(maxsize=256)  # most replies are the same few
+def _encode(code: int, status: str, lines: tuple[str, ...]) -> bytes:
+    prefix = f"{status} " if status else ""
+    last = len(lines) - 1
+    return "".join([f"{code}{' ' if n == last else '-'}{prefix}{line}\r\n" for n, line in enumerate(lines)]).encode(
+        "ascii", "replace"
+    )
 
 
 def reply(code: int, status: str, *lines: str) -> Reply:

@@ -67,6 +67,8 @@ class ServerSession:
         core = self._core
         while not core.events:
             if core.phase is Phase.COMMAND:
+                if not core.buffer:
+                    return NEED_DATA
                 read = server_commands.read if core.exchange is None else server_auth.read
             elif core.phase is Phase.CONTENT:
                 read = server_content.read

@@ -26,8 +26,6 @@ _IDLE = frozenset(
 
 def read(core: Core) -> bool:
     """Does one command; False if there is none yet."""
-    if not core.buffer:
-        return False
     line = core.lines.next(core.buffer)
     if line is None:
         return False

@@ -13,7 +13,7 @@ from qmtls.smtp.auth import Exchange
 from qmtls.smtp.budget import Budget
 from qmtls.smtp.content import Fault
 from qmtls.smtp.events import ServerEvent
-from qmtls.smtp.intake import Intake, Unwanted
+from qmtls.smtp.intake import NOTHING, Intake, Unwanted
 from qmtls.smtp.lines import LineFault, LineReader
 from qmtls.smtp.reply import Reply
 from qmtls.smtp.server_replies import ServerConfig
@@ -62,7 +62,7 @@ class Core:
         self.user = ""  # who it is then; "" for EXTERNAL: what its certificate says
         # Input that is half read.
         self.exchange: Exchange | None = None  # in Phase.COMMAND: the next line answers its challenge
-        self.intake: Intake | Unwanted = Intake(0)  # in Phase.CONTENT: what takes it
+        self.intake: Intake | Unwanted = NOTHING  # in Phase.CONTENT: what takes it
 
     # ------------------------------------------------------------ whose turn it is
 

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from qmtls.net.resolver import Answer, DnsTrouble, HostAddresses, MailExchangers, NoSuchName
 from qmtls.net.stscache import StsEvidence
-from qmtls.spool.api import Filing, Incoming, Spool
+from qmtls.spool.api import Filing, Incoming, Spool, SpoolError
 from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import CachedPolicy, StsPolicy
 
@@ -54,6 +54,9 @@ class Desk:
 
     def commit(self, spool: Spool, incoming: Incoming) -> Deferred[None]:
         return self._later(lambda: spool.commit([incoming])[0])
+
+    def store(self, spool: Spool, incoming: Incoming, over: Callable[[SpoolError | None], object]) -> None:
+        self.commit(spool, incoming).addCallbacks(over, lambda failure: over(failure.value))
 
     def record(self, spool: Spool, filing: Filing) -> Deferred[None]:
         return self._later(lambda: spool.record([filing])[0])

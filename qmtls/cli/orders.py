@@ -165,9 +165,9 @@ def _remove(batch: Batch, entries: Sequence[Entry]) -> Sequence[str]:
     ids = [entry.id for entry in entries]
     chunks = [ids[n : n + CHUNK] for n in range(0, len(ids), CHUNK)]
     with ThreadPoolExecutor(min(THREADS, len(chunks))) as pool:
-        stuck = set[str]().union(*pool.map(batch.spool.take_away, chunks))
-    for id in sorted(stuck):
-        batch.trouble(f"{batch.spool.path}: {id}: cannot be removed")
+        stuck = {id: error for part in pool.map(batch.spool.take_away, chunks) for id, error in part.items()}
+    for id, error in sorted(stuck.items()):
+        batch.trouble(f"{batch.spool.path}: {id}: cannot be removed: {why(error)}")
     return [NOT_DONE if id in stuck else "removed" for id in ids]
 
 

@@ -89,18 +89,21 @@ class Directories:
         # Most that are asked for were tried before; one may move from new to cur between the first two looks.
         return is_id(id) and any(self.files.exists(part + id) for part in (self.cur, self.new, self.cur))
 
-    def unlink_messages(self, ids: Iterable[str]) -> set[str]:
-        """Those that are still there: the disk did not let us."""
-        missing, stuck = set(), set()
+    def unlink_messages(self, ids: Iterable[str]) -> dict[str, OSError]:
+        """Those that are still there, and why the disk did not let them go."""
+        missing: set[str] = set()
+        stuck: dict[str, OSError] = {}
         for id in ids:
             try:
                 if not self._unlink_one(id):
                     missing.add(id)
-            except OSError:
-                stuck.add(id)
+            except OSError as error:
+                stuck[id] = error
         for id in self._unmarked(missing, stuck):
-            if not self.unlink(self.cur + id):
-                stuck.add(id)
+            try:
+                self._unlink_one(id)
+            except OSError as error:
+                stuck[id] = error
         return stuck
 
     def _unlink_one(self, id: str) -> bool:
@@ -113,12 +116,12 @@ class Directories:
                 continue
         return False
 
-    def _unmarked(self, ids: set[str], stuck: set[str]) -> set[str]:
+    def _unmarked(self, ids: set[str], stuck: dict[str, OSError]) -> set[str]:
         """`unmark`; if the disk does not say, all may be there."""
         try:
             return self.unmark(ids) if ids else set()
-        except OSError:
-            stuck |= ids
+        except OSError as error:
+            stuck.update(dict.fromkeys(ids, error))
             return set()
 
     def unmark(self, ids: Collection[str]) -> set[str]:

@@ -234,12 +234,13 @@ class MaildirSpool:
             if id not in stuck and (id in known.unfiled or self._bin.unlink(self._bin.log + id)):
                 known.gone(id)
         if stuck:
-            raise SpoolError(f"cannot unlink: {' '.join(sorted(stuck)[:10])}")
+            because = next(iter(stuck.values()))
+            raise trouble(f"cannot unlink {' '.join(sorted(stuck)[:10])}", because)
 
-    def take_away(self, ids: Iterable[str]) -> set[str]:
+    def take_away(self, ids: Iterable[str]) -> dict[str, OSError]:
         """For commands, in any thread: removes messages that this process neither received nor sends.
 
-        Returns those that the disk did not let go.
+        Returns those that the disk did not let go, and why.
         """
         ids = [id for id in ids if is_id(id)]
         stuck = self._bin.unlink_messages(ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import errno
 import json
 import os
 import resource
@@ -373,12 +374,15 @@ def test_the_same_id_in_two_bins(cli: Cli, queue: Path, monkeypatch: pytest.Monk
     """A queue that was restored beside itself: what is said of the one is not said of the other."""
     put(queue, "0001a", "ann@e.test bob@e.test", bin="7")
     take_away = MaildirSpool.take_away
+    stuck = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
     monkeypatch.setattr(
-        MaildirSpool, "take_away", lambda spool, ids: ids if spool.name == "1" else take_away(spool, ids)
+        MaildirSpool,
+        "take_away",
+        lambda spool, ids: dict.fromkeys(ids, stuck) if spool.name == "1" else take_away(spool, ids),
     )
     result = cli("queue", "remove", "--from", "joe@a.test")
     assert result.out == "0001a: removed (<joe@a.test> to bob@e.test)\n"
-    assert "queue/1: 0001a: cannot be removed" in result.err
+    assert "queue/1: 0001a: cannot be removed: Operation not permitted\n" in result.err
 
 
 def test_a_message_that_moves_while_it_is_listed_is_named_once(

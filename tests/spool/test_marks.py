@@ -64,7 +64,7 @@ def test_it_is_removed(spool: MaildirSpool) -> None:
 
 
 def test_it_is_taken_away(spool: MaildirSpool) -> None:
-    assert spool.take_away(["id1"]) == set()
+    assert spool.take_away(["id1"]) == {}
     assert not [path for path in spool.path.rglob("id1*") if path.is_file()]
 
 

@@ -93,7 +93,10 @@ class LeanReactor(EPollReactor):
 
 
 class LeanServer(Server):
-    """An accepted connection that reads without detours, and is named only when somebody asks for its name."""
+    """An accepted connection that reads without detours, and is named only when somebody asks for its name.
+
+    The close is Twisted's: without its shutdown(2), what we had not read would take back our last words.
+    """
 
     def __init__(self, sock: socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         self.reactor = reactor
@@ -131,12 +134,6 @@ class LeanServer(Server):
             return CONNECTION_DONE
         self.protocol.dataReceived(data)
         return None
-
-    def _closeSocket(self, orderly: bool) -> None:
-        if orderly:  # no shutdown(2) before it: no other process has this socket
-            self.socket.close()
-        else:
-            super()._closeSocket(orderly)
 
 
 class LeanPort(Port):

@@ -70,8 +70,13 @@ class _Desk:
     def flush(self, incoming: Incoming) -> Deferred[None]:
         return maybeDeferred(incoming.flush)
 
-    def store(self, spool: Spool, incoming: Incoming, over: Callable[[SpoolError | None], object]) -> None:
-        over(spool.commit([incoming])[0])
+    def store(self, spool: Spool, incoming: Incoming, over: Callable[[Exception | None], object]) -> None:
+        problem: Exception | None
+        try:
+            problem = spool.commit([incoming])[0]
+        except Exception as fault:  # of ours: nothing was stored
+            problem = fault
+        over(problem)
 
 
 class _Storeroom:
@@ -88,9 +93,9 @@ class _Storeroom:
     def say(self, line: str) -> None:
         pass
 
-    def spool_trouble(self, problem: BaseException | None, client: str) -> Reply:
+    def spool_trouble(self, problem: BaseException, client: str) -> Reply:
         if not isinstance(problem, SpoolError):
-            raise problem or RuntimeError("no message could be stored")
+            raise problem
         return disk_reply(problem)
 
 

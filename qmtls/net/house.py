@@ -74,7 +74,7 @@ class House:
     seen: Callable[[ClientSeen], None]  # an identity let a message in
     room: Callable[[], int]  # octets that a message may have before the disk is too full
 
-    def spool_trouble(self, problem: BaseException | None, client: str) -> Reply:
+    def spool_trouble(self, problem: BaseException, client: str) -> Reply:
         """What the client hears when its message cannot be stored; the log hears why."""
         if not isinstance(problem, SpoolError):
             log.failure("storing a message", failure=Failure(problem))

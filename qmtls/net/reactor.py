@@ -28,6 +28,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST, installReactor
 from twisted.internet.tcp import Port, Server
 from twisted.python import log
+from twisted.python.failure import Failure
 
 READ = 64 * 1024  # octets taken off a socket at a time
 ACCEPTS = 20  # connections taken before others have their turn
@@ -70,10 +71,6 @@ class LeanReactor(EPollReactor):
 
     doIteration = doPoll
 
-    def removeWriter(self, writer: Any) -> None:
-        if self._writes:  # nearly always none: a reply is sent in place
-            super().removeWriter(writer)
-
     def callFromThread(self, f: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         self.threadCallQueue.append((f, args, kwargs))
         if self._sleeping:
@@ -93,10 +90,12 @@ class LeanReactor(EPollReactor):
 
 
 class LeanServer(Server):
-    """An accepted connection that reads without detours, and is named only when somebody asks for its name.
+    """An accepted connection that begins and reads without detours.
 
     The close is Twisted's: without its shutdown(2), what we had not read would take back our last words.
     """
+
+    reactor: Any
 
     def __init__(self, sock: socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         self.reactor = reactor
@@ -112,16 +111,13 @@ class LeanServer(Server):
         self.server = server
         self.sessionno = sessionno
         self.hostname = client[0]
+        self.logstr = self.repstr = f"{type(protocol).__name__},{sessionno},{client[0]}"
         self.connected = 1
         reactor.addReader(self)
 
-    @property
-    def logstr(self) -> str:  # type: ignore[override]
-        return f"{type(self.protocol).__name__},{self.sessionno},{self.hostname}"
-
-    @property
-    def repstr(self) -> str:  # type: ignore[override]
-        return f"<{type(self.protocol).__name__} #{self.sessionno} on {self.server._realPortNumber}>"
+    def stopWriting(self) -> None:
+        if self.reactor._writes:  # nearly always none: a reply is sent in place
+            super().stopWriting()
 
     def doRead(self) -> Any:
         try:
@@ -165,7 +161,13 @@ class LeanPort(Port):
             accepted.close()
             return
         self.sessionno = number = self.sessionno + 1
-        protocol.makeConnection(self.transport(accepted, protocol, peer, self, number, self.reactor))
+        transport = self.transport(accepted, protocol, peer, self, number, self.reactor)
+        try:
+            protocol.makeConnection(transport)
+        except Exception:
+            # The reactor has it already: closed behind its back, the next with its number would pass for it.
+            log.err()
+            transport.connectionLost(Failure(CONNECTION_LOST))
 
 
 def install() -> None:

@@ -18,7 +18,7 @@ from qmtls.ledger.clients import ClientSeen
 from qmtls.net.house import DISK_TROUBLE
 from qmtls.net.reception import Reception
 from qmtls.smtp.reply import Reply, reply
-from qmtls.spool.api import Incoming, Spool, SpoolError
+from qmtls.spool.api import Incoming, Spool
 
 
 class Desk(Protocol):
@@ -27,7 +27,7 @@ class Desk(Protocol):
     def flush(self, incoming: Incoming) -> Deferred[None]:
         """Moves the gathered octets to the disk; SpoolError."""
 
-    def store(self, spool: Spool, incoming: Incoming, over: Callable[[SpoolError | None], object]) -> None:
+    def store(self, spool: Spool, incoming: Incoming, over: Callable[[Exception | None], object]) -> None:
         """Calls `over` once: with None when the message is accepted, for good, or with what went wrong."""
 
 
@@ -46,7 +46,7 @@ class Storeroom(Protocol):
     @property
     def say(self) -> Callable[[str], None]: ...
 
-    def spool_trouble(self, problem: BaseException | None, client: str) -> Reply:
+    def spool_trouble(self, problem: BaseException, client: str) -> Reply:
         """What the client hears when its message cannot be stored."""
 
 
@@ -91,6 +91,7 @@ class Storing:
     def _flush_failed(self, failure: Failure) -> None:
         reception = self.reception
         if reception is not None:
+            assert failure.value is not None
             reception.trouble = self._house.spool_trouble(failure.value, self._client)
         self._flushed(None)
 
@@ -104,7 +105,7 @@ class Storing:
             return
         self._house.committer.store(reception.spool, reception.end(), partial(self._over, reception))
 
-    def _over(self, reception: Reception, problem: SpoolError | None) -> None:
+    def _over(self, reception: Reception, problem: Exception | None) -> None:
         try:
             if problem is None:
                 self._stored(reception)

@@ -234,8 +234,8 @@ class MaildirSpool:
             if id not in stuck and (id in known.unfiled or self._bin.unlink(self._bin.log + id)):
                 known.gone(id)
         if stuck:
-            because = next(iter(stuck.values()))
-            raise trouble(f"cannot unlink {' '.join(sorted(stuck)[:10])}", because)
+            because = ", ".join(sorted({error.strerror or str(error) for error in stuck.values()}))
+            raise SpoolError(f"cannot unlink {' '.join(sorted(stuck)[:10])}: {because}")
 
     def take_away(self, ids: Iterable[str]) -> dict[str, OSError]:
         """For commands, in any thread: removes messages that this process neither received nor sends.

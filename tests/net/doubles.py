@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from qmtls.net.resolver import Answer, DnsTrouble, HostAddresses, MailExchangers, NoSuchName
 from qmtls.net.stscache import StsEvidence
-from qmtls.spool.api import Filing, Incoming, Spool, SpoolError
+from qmtls.spool.api import Filing, Incoming, Spool
 from qmtls.tls.resulttypes import TlsResult
 from qmtls.tls.sts import CachedPolicy, StsPolicy
 
@@ -55,7 +55,7 @@ class Desk:
     def commit(self, spool: Spool, incoming: Incoming) -> Deferred[None]:
         return self._later(lambda: spool.commit([incoming])[0])
 
-    def store(self, spool: Spool, incoming: Incoming, over: Callable[[SpoolError | None], object]) -> None:
+    def store(self, spool: Spool, incoming: Incoming, over: Callable[[Exception | None], object]) -> None:
         self.commit(spool, incoming).addCallbacks(over, lambda failure: over(failure.value))
 
     def record(self, spool: Spool, filing: Filing) -> Deferred[None]:

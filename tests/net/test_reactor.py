@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Server
 from twisted.python.failure import Failure
 
 from qmtls.net.reactor import LeanReactor
@@ -93,6 +94,38 @@ def test_one_who_is_not_taken_hinders_nobody(reactor: Any, trouble: str, monkeyp
     with connect(port):
         reactor.doPoll(5)
         assert len(visitors.made) == 1
+
+
+def test_one_whose_session_cannot_begin_hinders_nobody(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above all not the next one, who gets the same descriptor."""
+    told: list[object] = []
+    monkeypatch.setattr("twisted.python.log.err", lambda *args: told.append(args))
+    visitors = Visitors()
+    port = reactor.listenTCP(0, visitors, interface="127.0.0.1")
+    with monkeypatch.context() as broken, connect(port) as client:
+        broken.setattr(Lines, "connectionMade", lambda lines: 1 / 0)
+        reactor.doPoll(5)
+        assert client.recv(1) == b""
+    assert len(told) == 1
+    with connect(port) as client:
+        reactor.doPoll(5)
+        client.sendall(b"hello")
+        reactor.doPoll(5)
+    assert [made.got for made in visitors.made] == [b"", b"hello"]
+
+
+def test_a_connection_is_what_twisted_makes_of_it(reactor: Any) -> None:
+    """`LeanServer` leaves out nothing that the rest of Twisted's class reads, and keeps its name when it is over."""
+    visitors = Visitors()
+    port = reactor.listenTCP(0, visitors, interface="127.0.0.1")
+    with connect(port):
+        reactor.doPoll(5)
+        lean: Any = visitors.made[0].transport
+        usual = Server(socket.socket(), visitors.made[0], lean.client, port, 1, reactor)
+        assert vars(lean).keys() >= vars(usual).keys()
+        usual.connectionLost(Failure(CONNECTION_DONE))
+        lean.connectionLost(Failure(CONNECTION_DONE))
+        assert repr(lean) == lean.logPrefix() == f"Lines,1,{lean.client[0]}"
 
 
 def test_what_is_no_plain_accept_is_left_to_twisted(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:

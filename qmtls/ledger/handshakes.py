@@ -19,8 +19,8 @@ MOST_ROWS = 50_000  # about 20 MB
 MAX_TEXT = 500  # characters; names in a certificate may be long
 
 _ADD = "INSERT OR REPLACE INTO handshakes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_TRIM = """DELETE FROM handshakes WHERE host = ?1 AND port = ?2 AND time <
- (SELECT time FROM handshakes WHERE host = ?1 AND port = ?2 ORDER BY time DESC LIMIT 1 OFFSET ?3)"""
+_TRIM = """DELETE FROM handshakes WHERE host = ? AND port = ? AND time <
+ (SELECT time FROM handshakes WHERE host = ? AND port = ? ORDER BY time DESC LIMIT 1 OFFSET ?)"""
 _COLUMNS = "SELECT host, port, time, address, domain, met, tls, text FROM handshakes"
 
 
@@ -87,7 +87,7 @@ def write_handshakes(connection: sqlite3.Connection, last: LastHandshakes) -> No
     """All of them or none; sqlite3.Error."""
     with transaction(connection):
         connection.executemany(_ADD, last._rows())
-        connection.executemany(_TRIM, ((host, port, KEPT - 1) for host, port in last._hosts))
+        connection.executemany(_TRIM, ((*place, *place, KEPT - 1) for place in last._hosts))
 
 
 def forget_handshakes(connection: sqlite3.Connection, now: float) -> None:

@@ -9,7 +9,7 @@ server, the fewer syncs per message. A second thread does what reads, removes or
 
 More threads for the syncs were measured and are not worth it: they save little time and cost CPU (docs/queue.md).
 
-On failure each who waits gets a SpoolError of his own; a thread survives whatever a spool raises.
+On failure each who waits gets a SpoolError; a thread survives whatever a spool raises.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ class Committer:
         return done
 
     def store(self, spool: Spool, incoming: Incoming, over: Over) -> None:
-        """The same for who needs no Deferred: four of them are a fortieth of all that a message costs."""
+        """As `commit`, without a Deferred: calls `over` once, perhaps before it returns.
+
+        An exception out of `over` is logged and goes no further.
+        """
         if self._stopping is not None:
             over(_stopped())
         else:
@@ -157,6 +160,7 @@ class Committer:
                 spool, incoming, waiting = _take(self._commits, BATCH_LIMIT)
                 steps = spool.committing(incoming)
             self._under_way += 1
+            self._syncing = True  # also for who hands over more when he hears that his message failed
             self._syncing = self._go_on(steps, waiting, first=True)
 
     def _go_on(self, steps: Steps, waiting: Sequence[Over], first: bool) -> bool:

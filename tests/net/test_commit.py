@@ -162,6 +162,32 @@ def test_each_waits_for_its_own_error(reactor: Reactor, committer: Committer) ->
     assert isinstance(bad, SpoolError)
 
 
+def test_who_hands_over_more_at_a_failure_begins_one_batch(
+    tmp_path: Path, reactor: Reactor, committer: Committer
+) -> None:
+    """A batch that fails before its first sync tells of it while it begins: what comes then is no batch beside it."""
+    spool, gate, more = MaildirSpool(tmp_path / "1"), Gate(), list[Deferred[None]]()
+    given_up = receive(spool, "id9")
+    given_up.abort()
+    committer.store(spool, given_up, lambda error: more.append(committer.commit(gate, receive(gate, "first"))))
+    assert gate.entered.wait(PATIENCE)
+    waiting = [committer.commit(gate, receive(gate, f"id{n}")) for n in range(3)]
+    gate.opened.set()
+    assert reactor.until(*more, *waiting) == [None] * 4
+    assert gate.log == [("commit", 1), ("commit", 3)]
+
+
+def test_who_fails_at_his_answer_spoils_nobody_elses(committer: Committer, reactor: Reactor, failures: Any) -> None:
+    gate, done = Gate(), Deferred[None]()
+    first = closed(gate, committer)
+    committer.store(gate, receive(gate, "id1"), lambda error: 1 / 0)
+    committer.store(gate, receive(gate, "id2"), lambda error: done.callback(None))
+    gate.opened.set()
+    assert reactor.until(first, done) == [None, None]
+    assert [event["log_failure"].type for event in failures] == [ZeroDivisionError]
+    failures.clear()
+
+
 def test_a_full_disk_is_told_as_such(reactor: Reactor, committer: Committer) -> None:
     spool = MemorySpool()
     store(spool, "id1")

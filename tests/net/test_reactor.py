@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -112,6 +113,21 @@ def test_one_whose_session_cannot_begin_hinders_nobody(reactor: Any, monkeypatch
         client.sendall(b"hello")
         reactor.doPoll(5)
     assert [made.got for made in visitors.made] == [b"", b"hello"]
+
+
+def test_one_whose_connection_cannot_be_made_is_not_counted_for_ever(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its protocol was made before, and with it a place."""
+    monkeypatch.setattr("twisted.python.log.err", lambda *args: None)
+    visitors = Visitors()
+    port = reactor.listenTCP(0, visitors, interface="127.0.0.1")
+    with monkeypatch.context() as full, connect(port) as client:
+        full.setattr(reactor, "addReader", lambda reader: os.fstat(-1))
+        reactor.doPoll(5)
+        assert client.recv(1) == b""
+    (made,) = visitors.made
+    assert made.lost is not None
 
 
 def test_a_connection_is_what_twisted_makes_of_it(reactor: Any) -> None:

@@ -5,7 +5,7 @@ a tenth of all that a message costs. Our log lines name what they are about them
 `doRead` straight away. What is not a plain read takes the usual way.
 
 Accepting is in place too: Twisted's port makes a logger, a generator and two more system calls for each look at it.
-An accepted connection is `LeanServer`: it takes a third of the steps to begin and to read.
+An accepted connection is `LeanServer`: it begins and reads in fewer calls.
 
 Who calls from a thread wakes a reactor that sleeps, and no other: each wake-up is a write, a read and a turn.
 
